@@ -1,0 +1,24 @@
+# Compile settings that every target of the project shares, and the one way to declare a module.
+add_library(pollard_settings INTERFACE)
+target_include_directories(pollard_settings INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include ${CMAKE_BINARY_DIR}/include)
+target_compile_definitions(pollard_settings INTERFACE _GNU_SOURCE)
+target_compile_options(pollard_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+                                                  -Wvla -fno-math-errno)
+if(POLLARD_WERROR)
+  target_compile_options(pollard_settings INTERFACE -Werror)
+endif()
+if(POLLARD_SANITIZE)
+  target_compile_options(pollard_settings INTERFACE -fsanitize=${POLLARD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(pollard_settings INTERFACE -fsanitize=${POLLARD_SANITIZE})
+endif()
+
+# pol_module(NAME SOURCES... [LINK libraries...]): an object library that goes into libpollard.
+function(pol_module name)
+  cmake_parse_arguments(M "" "" "SOURCES;LINK" ${ARGN})
+  if(NOT M_SOURCES)
+    return()
+  endif()
+  add_library(${name} OBJECT ${M_SOURCES})
+  target_link_libraries(${name} PUBLIC pollard_settings ${M_LINK})
+  set_property(GLOBAL APPEND PROPERTY POLLARD_MODULES ${name})
+endfunction()
