@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs the Debian or Ubuntu packages that Pollard is built from, those that are missing only.
+#
+#   scripts/install-deps.sh [--demo] [--fuzz] [--format]
+#
+#   --demo    also what scripts/demo.sh needs: pip and unzip, to fetch the model
+#   --fuzz    also clang, for scripts/fuzz.sh
+#   --format  also clang-format, for scripts/format.sh
+. "$(dirname "$0")/lib.sh"
+
+packages=(
+    gcc libc6-dev g++             # g++: only a test that the public headers are good C++
+    cmake ninja-build pkg-config git ca-certificates
+    libopenblas-openmp-dev        # the OpenMP variant: one thread pool for BLAS and for the ops around it
+    libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libzstd-dev zlib1g-dev
+    libcmocka-dev
+)
+for option in "$@"; do
+    case $option in
+    --demo) packages+=(python3 python3-pip unzip) ;;
+    --fuzz) packages+=(clang libclang-rt-dev) ;;
+    --format) packages+=(clang-format) ;;
+    *) die "unknown option '$option' (--demo, --fuzz, --format)" ;;
+    esac
+done
+need_packages "${packages[@]}"
+
+# Presets and the package config need CMake 3.25, which Debian 12 and Ubuntu 24.04 have. Ubuntu 22.04's is older: there a newer one
+# comes from PyPI into the cache folder, which lib.sh puts on the path.
+cmake_is_new() { dpkg --compare-versions "$(cmake --version | sed -n '1s/.* //p')" ge 3.25; }
+if ! cmake_is_new; then
+    need_packages python3 python3-pip
+    say "installing CMake from PyPI into $cache/cmake"
+    retry 3 python3 -m pip install --quiet --upgrade --target "$cache/cmake" 'cmake>=3.25,<4'
+    hash -r
+    PATH=$cache/cmake/cmake/data/bin:$PATH
+    cmake_is_new || die "$(cmake --version | head -n 1) is too old, 3.25 is needed"
+fi

@@ -1,0 +1,70 @@
+# lib.sh - what every script here sources: strict mode, the project's root, and apt packages installed only where missing.
+# shellcheck shell=bash
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${POLLARD_CACHE:-$HOME/.cache/pollard} # downloads; nothing in it is made here that cannot be fetched again
+PATH=$cache/cmake/cmake/data/bin:$PATH       # only where install-deps.sh had to put a newer CMake there
+
+say() { printf '==> %s\n' "$*"; }
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# as_root COMMAND...: as it is for root, else through sudo.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "'$*' needs root, and sudo is not there: run it as root, then this script again"
+    fi
+}
+
+# retry N COMMAND...: a download that fails once is not the end of a run.
+retry() {
+    local left=$1
+    shift
+    until "$@"; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || return 1
+        say "'$1' did not succeed; $left more attempt(s)"
+        sleep 5
+    done
+}
+
+is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# Package lists are fetched at most once a script run, and only when something has to come from them.
+apt_lists_fresh=
+apt_update() {
+    [ -z "$apt_lists_fresh" ] || return 0
+    retry 3 as_root apt-get update -qq
+    apt_lists_fresh=yes
+}
+
+# need_packages PACKAGE...: installs what is missing and says so; silent when nothing is.
+need_packages() {
+    local missing=() p
+    command -v dpkg-query >/dev/null || die "needs Debian or Ubuntu (dpkg); elsewhere install what docs/building.md lists"
+    for p in "$@"; do
+        is_installed "$p" || missing+=("$p")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "installing with apt: ${missing[*]}"
+    apt_update
+    retry 3 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# build PRESET [-DNAME=VALUE...]: configures build/PRESET and builds all of it; through ccache where that is there.
+build() {
+    local preset=$1
+    shift
+    command -v ccache >/dev/null && set -- "-DCMAKE_C_COMPILER_LAUNCHER=ccache" "$@"
+    say "configuring and building preset '$preset'"
+    cd "$root"
+    cmake --preset "$preset" "$@"
+    cmake --build --preset "$preset" -j"$(nproc)"
+}
