@@ -11,6 +11,9 @@ if(POLLARD_SANITIZE)
   target_compile_options(pollard_settings INTERFACE -fsanitize=${POLLARD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(pollard_settings INTERFACE -fsanitize=${POLLARD_SANITIZE})
 endif()
+if(POLLARD_FUZZ) # coverage of the whole library is what steers the fuzzer; the programs add libFuzzer's main themselves
+  target_compile_options(pollard_settings INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # pol_module(NAME SOURCES... [LINK libraries...]): an object library that goes into libpollard.
 function(pol_module name)

@@ -58,13 +58,17 @@ need_packages() {
     retry 3 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# build PRESET [-DNAME=VALUE...]: configures build/PRESET and builds all of it; through ccache where that is there.
-build() {
-    local preset=$1
+# configure PRESET [-DNAME=VALUE...]: compiles go through ccache where that is there.
+configure() {
+    local preset=$1 launcher=()
     shift
-    command -v ccache >/dev/null && set -- "-DCMAKE_C_COMPILER_LAUNCHER=ccache" "$@"
-    say "configuring and building preset '$preset'"
-    cd "$root"
-    cmake --preset "$preset" "$@"
-    cmake --build --preset "$preset" -j"$(nproc)"
+    if command -v ccache >/dev/null; then launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache); fi
+    cmake -S "$root" --preset "$preset" "${launcher[@]}" "$@"
+}
+
+# build PRESET [-DNAME=VALUE...]: configures build/PRESET and builds all of it.
+build() {
+    say "configuring and building preset '$1'"
+    configure "$@"
+    cmake --build "$root/build/$1" -j"$(nproc)"
 }
