@@ -34,7 +34,7 @@ void pol_uniform(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sampl
         uint32_t w[4];
         pol_philox(seed, stream, step, sample, (uint32_t)(i / 4), w);
         for (int64_t j = i; j < n && j < i + 4; j++)
-            out[j] = (float)(w[j - i] >> 8) * 0x1p-24f;
+            out[j] = pol_uniform_of(w[j - i]);
     }
 }
 

@@ -19,6 +19,9 @@ typedef enum pol_stream {
 /* Four 32-bit words of block `block`. Counter words: {block, sample, step low, stream | step high << 8}. step < 2^56. */
 void pol_philox(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sample, uint32_t block, uint32_t out[4]);
 
+/* A word as a number in [0, 1): its upper 24 bits, exactly representable in f32. */
+static inline float pol_uniform_of(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
+
 /* out[i], i in [0, n): uniform in [0, 1) with 24 bits, exactly representable in f32; index i uses word i % 4 of block i / 4. */
 void pol_uniform(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sample, int64_t n, float *out);
 /* out[i]: standard normal by Box-Muller on pairs of 32-bit words. */

@@ -45,9 +45,19 @@ POL_API pol_status pol_units_new(pol_context *ctx, const pol_config *c, pol_unit
 POL_API void pol_units_free(pol_units *u);                                                  /* takes NULL */
 POL_API const pol_section *pol_units_section(const pol_units *u, pol_unit_kind kind, int32_t layer);
 
-/* Decoder-block parameters that a mask keeps (effective units), and the configuration of what is left. */
+/* What a mask leaves, by effective units; `mask` NULL keeps all. A block without contents is gone, its output bias with it.
+ * effective: out [u->n] may be `mask`; contents of a removed block become 0, block bytes stay. layer_counts: out [n_layers].
+ * params: decoder-block parameters. config: `dense` is the one that `u` was made from. */
+POL_API void pol_mask_effective(const pol_units *u, const uint8_t *mask, uint8_t *out);
+POL_API void pol_mask_layer_counts(const pol_units *u, const uint8_t *mask, pol_layer_shape *out);
 POL_API int64_t pol_mask_params(const pol_units *u, const uint8_t *mask);
 POL_API void pol_mask_config(const pol_units *u, const uint8_t *mask, const pol_config *dense, pol_config *out);
+
+/* One line of ASCII for a layer, cut to fit n bytes with its 0: counts, then a strip of at most 32 cells for each kind, units in order:
+ * '#' all kept, '+' half or more, '-' some, '.' none.
+ *     layer  3  heads   2/3   ##.  channels  1210/1536  +##+-+#++..+##-#+#++-.+#+##+-#++ */
+enum { POL_PICTURE_BYTES = 160 };
+POL_API void pol_mask_picture(const pol_units *u, const uint8_t *mask, int32_t layer, char *dst, size_t n);
 
 /* Bernoulli probabilities. Kinds outside the granularity are fixed at 1 and never change. */
 typedef struct pol_distribution {
@@ -84,9 +94,14 @@ POL_API pol_status pol_project_budget(pol_distribution *d, const pol_budget *b);
 /* Moves s into [smin, 1 - smin] for the kinds of the granularity. */
 POL_API void pol_distribution_clamp(pol_distribution *d, float smin);
 
-/* The hard mask: the units of largest s that fit the budget, ties by `tie` (larger first; NULL = none), then by unit number (smaller
- * first). SEPARATE: exactly floor(keep * n + 1e-9) units of each kind. JOINT: in falling order of s, a unit that no longer fits is passed
- * over, so that what is left of the budget is below the cheapest removed unit that could be added. */
+/* The hard mask. All units stand in one order: falling s, then falling `tie` (NULL = none), then rising unit number.
+ * SEPARATE: the first floor(keep * n + 1e-9) of each kind, exactly, whatever s is.
+ * JOINT: the budget in whole parameters is filled in that order; a unit that does not fit is passed over, so that what is left is less
+ * than the cheapest removed unit. Where a block and its contents can both go (a coupled block), first the longest beginning of the order
+ * is taken that fits, with contents counting only together with their block: that is the smallest theta such that "a block is kept if
+ * its s is above theta, a unit if its s is above theta and its block is kept" fits. If a coupled block is what ends it, that block is
+ * kept too, empty at first. Then what is left is filled, in order, from the contents of kept blocks and from units of uncoupled kinds.
+ * A removed block's contents are 0. Kinds outside the granularity are 1. An s that is not finite, or a NaN tie, is POL_ENUMERIC. */
 POL_API pol_status pol_hard_mask(const pol_distribution *d, const pol_budget *b, const float *tie, uint8_t *mask);
 
 /* mask.json. Writing is atomic. `s` may be NULL in both directions. Reading checks that the file fits the model's units, that kept
