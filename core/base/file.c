@@ -50,7 +50,8 @@ void pol_map_release(const pol_map *m, size_t offset, size_t bytes)
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (offset > m->size || bytes > m->size - offset)
         return;
-    const size_t first = (offset + page - 1) / page * page, end = (offset + bytes) / page * page;
+    /* The page that the range begins in holds what was read before it; the page that it ends in, what comes next. */
+    const size_t first = offset / page * page, end = (offset + bytes) / page * page;
     if (end > first)
         madvise((void *)(m->data + first), end - first, MADV_DONTNEED);
 }
