@@ -97,9 +97,11 @@ static pol_status locate(pol_source *src, pol_tensor_kind kind, int32_t layer)
     pol_tensor_shape(&src->config, kind, layer, &rows, &cols);
     if (!cols)
         return POL_OK;
-    char name[96];
+    char name[96], output[32];
     source_name(src, kind, layer, name, sizeof name);
-    if (!find_stored(src, name, s))
+    source_name(src, POL_T_OUTPUT, 0, output, sizeof output);
+    /* Of two tied matrices a file may hold either one. */
+    if (!find_stored(src, name, s) && !(kind == POL_T_EMBED && src->config.tied && find_stored(src, output, s)))
         return pol_fail(src->ctx, POL_EFORMAT, "%s: tensor '%s' is missing", src->path, name);
     const bool vector = pol_tensor_is_vector(kind);
     if (vector ? s->n_dims != 1 || s->shape[0] != cols : s->n_dims != 2 || s->shape[0] != rows || s->shape[1] != cols)
@@ -170,6 +172,14 @@ static pol_status locate_all(pol_source *src)
     return warn_of_extra(src);
 }
 
+static void release(const pol_source *src, const stored *s, uint64_t at, uint64_t n)
+{
+    if (src->gguf)
+        pol_gguf_release(src->gguf, s->at + at, n);
+    else
+        pol_safetensors_release(src->st, s->file_no, s->at + at, n);
+}
+
 /* ---- opening ---- */
 
 static pol_status open_gguf(pol_source *src)
@@ -189,6 +199,27 @@ static pol_status apply_pruned(pol_source *src, const char *path)
     return s;
 }
 
+/* Where tensors and tie_word_embeddings disagree the tensors win, as in transformers. */
+static void settle_tying(pol_source *src)
+{
+    stored embed, output;
+    char name[2][32];
+    pol_tensor_name(POL_T_EMBED, 0, name[0], sizeof name[0]);
+    pol_tensor_name(POL_T_OUTPUT, 0, name[1], sizeof name[1]);
+    const bool has_embed = find_stored(src, name[0], &embed), has_output = find_stored(src, name[1], &output);
+    if (!has_output && !src->config.tied) {
+        pol_log(src->ctx, POL_LOG_WARN, "%s: no tensor '%s': the embedding is taken as the output matrix", src->path, name[1]);
+        src->config.tied = true;
+    } else if (has_embed && has_output && src->config.tied) {
+        src->config.tied = embed.coding == output.coding && embed.bytes == output.bytes && !memcmp(embed.data, output.data, embed.bytes);
+        release(src, &embed, 0, embed.bytes);
+        release(src, &output, 0, output.bytes);
+        if (!src->config.tied)
+            pol_log(src->ctx, POL_LOG_WARN, "%s: tie_word_embeddings is true, but '%s' differs from '%s': both are used", src->path, name[1],
+                    name[0]);
+    }
+}
+
 static pol_status open_folder(pol_source *src)
 {
     char *config = pol_path_join(src->ctx, src->path, "config.json");
@@ -202,10 +233,7 @@ static pol_status open_folder(pol_source *src)
     pol_free(src->ctx, pruned);
     POL_TRY(s);
     POL_TRY(pol_safetensors_open(src->ctx, src->path, &src->st));
-    if (!src->config.tied && !pol_safetensors_find(src->st, "lm_head.weight")) {
-        pol_log(src->ctx, POL_LOG_WARN, "%s: no tensor 'lm_head.weight': the embedding is taken as the output matrix", src->path);
-        src->config.tied = true;
-    }
+    settle_tying(src);
     return POL_OK;
 }
 
@@ -240,14 +268,6 @@ void pol_source_close(pol_source *src)
 }
 
 /* ---- reading ---- */
-
-static void release(const pol_source *src, const stored *s, uint64_t at, uint64_t n)
-{
-    if (src->gguf)
-        pol_gguf_release(src->gguf, s->at + at, n);
-    else
-        pol_safetensors_release(src->st, s->file_no, s->at + at, n);
-}
 
 /* Where row r of half-split order (pairs i, i + D/2 within a head) stands in adjacent-pair order (pairs 2i, 2i + 1). */
 static int64_t interleaved_row(int64_t r, int64_t head_dim)
