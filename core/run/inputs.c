@@ -1,0 +1,123 @@
+/* inputs.c - opening what a run reads: model headers, tokenizer, text, device. No weight is read here. */
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/rng.h"
+#include "core/model/source.h"
+#include "core/run/run.h"
+
+/* Parameters of the kinds that the granularity covers, and of all. A block covers its contents. */
+static void covered_params(const pol_units *u, unsigned granularity, double *covered, double *total)
+{
+    *covered = *total = 0;
+    for (int64_t i = 0; i < u->n_sections; i++) {
+        const pol_section *sec = &u->sections[i];
+        const double params = (double)sec->count * (double)sec->params;
+        const pol_unit_kind contents = sec->kind == POL_UNIT_ATTENTION ? POL_UNIT_GROUP : POL_UNIT_CHANNEL;
+        if (sec->kind <= POL_UNIT_CHANNEL) {
+            *total += params;
+            *covered += granularity & 1u << sec->kind ? params : 0;
+        } else if (granularity & 1u << sec->kind && !(granularity & 1u << contents)) {
+            *covered += params;
+        }
+    }
+}
+
+/* Mean initial probability of each kind: the kind's own share; under a joint budget the share that is left for what may go, and with blocks
+ * beside their contents its square root for each, since a unit stays with the product. */
+static void initial_keep(const pol_prune_settings *o, pol_inputs *in)
+{
+    const pol_budget *b = &o->learn.budget;
+    double covered, total;
+    covered_params(in->units, o->granularity, &covered, &total);
+    const double share = covered > 0 ? (b->keep_params * total - (total - covered)) / covered : 1;
+    for (int k = 0; k < POL_UNIT_KINDS; k++) {
+        const bool attention = k == POL_UNIT_GROUP || k == POL_UNIT_ATTENTION;
+        const unsigned pair = attention ? 1u << POL_UNIT_GROUP | 1u << POL_UNIT_ATTENTION : 1u << POL_UNIT_CHANNEL | 1u << POL_UNIT_MLP;
+        const bool both = (o->granularity & pair) == pair;
+        in->init_keep[k] = b->mode == POL_BUDGET_SEPARATE ? b->keep[k] : both ? __builtin_sqrt(share) : share;
+    }
+}
+
+/* Chunks of init_seq_len from what is learnt from, in a seeded order. */
+static pol_status recut(const pol_prune_settings *o, pol_inputs *in)
+{
+    const int64_t len = o->init_seq_len, tokens = in->n_learn * in->text.seq_len;
+    const int64_t whole = tokens / len, n = pol_min_i64(whole, o->init_sequences);
+    if (!n)
+        return pol_fail(in->ctx, POL_EFORMAT, "%s: %lld tokens to learn from give no sequence of %lld for the metric '%s'", o->data[0],
+                        (long long)tokens, (long long)len, pol_metric_name(o->init));
+    if (n < o->init_sequences)
+        pol_log(in->ctx, POL_LOG_WARN, "the metric sees %lld sequences of %lld tokens, %lld were asked for", (long long)n, (long long)len,
+                (long long)o->init_sequences);
+    in->init = (pol_sequences){.ctx = in->ctx, .n = n, .seq_len = len};
+    in->init.ids = pol_alloc_array(in->ctx, n * len, sizeof *in->init.ids);
+    int64_t *order = pol_alloc_array(in->ctx, whole, sizeof *order);
+    if (in->init.ids && order) {
+        pol_permutation(o->learn.seed, POL_STREAM_INIT, 0, whole, order);
+        for (int64_t i = 0; i < n; i++)
+            memcpy(in->init.ids + i * len, in->text.ids + order[i] * len, (size_t)len * sizeof *in->init.ids);
+    }
+    pol_free(in->ctx, order);
+    return in->init.ids && order ? POL_OK : POL_ENOMEM;
+}
+
+static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
+{
+    const pol_config *c = pol_source_config(in->src);
+    POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, o->data, o->n_data, &o->text, o->seq_len, o->bos, o->max_sequences, &in->text));
+    in->n_learn = in->text.n - o->held_out;
+    if (in->n_learn < o->learn.sequences_per_mask || in->n_learn < 1)
+        return pol_fail(in->ctx, POL_EFORMAT, "%s: %lld sequences of %lld tokens, too few to hold %lld out and learn from the rest", o->data[0],
+                        (long long)in->text.n, (long long)o->seq_len, (long long)o->held_out);
+    if (o->eval_text)
+        POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, &o->eval_text, 1, &(pol_text_options){0}, o->protocol->seq_len,
+                                   o->protocol->bos, o->eval_limit, &in->eval));
+    if (!o->init_run && o->init == POL_METRIC_WANDA_SP)
+        POL_TRY(recut(o, in));
+    const int64_t lengths[] = {o->seq_len, in->init.seq_len, in->eval.seq_len};
+    for (size_t i = 0; i < POL_COUNT(lengths); i++) {
+        if (lengths[i] > c->max_positions)
+            pol_log(in->ctx, POL_LOG_WARN, "sequences of %lld tokens are longer than the %d positions the model was made for",
+                    (long long)lengths[i], c->max_positions);
+        in->max_seq_len = pol_max_i64(in->max_seq_len, lengths[i]);
+    }
+    in->max_tokens = pol_max_i64(o->batch * o->seq_len, in->max_seq_len);
+    return POL_OK;
+}
+
+pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_inputs *in)
+{
+    memset(in, 0, sizeof *in);
+    in->ctx = ctx;
+    pol_status s = pol_backend_open(ctx, &o->backend, &in->be);
+    if (s == POL_OK)
+        s = pol_source_open(ctx, o->model, &in->src);
+    if (s == POL_OK)
+        s = pol_units_new(ctx, pol_source_config(in->src), &in->units);
+    if (s == POL_OK)
+        s = pol_budget_check(in->units, o->granularity, &o->learn.budget);
+    if (s == POL_OK)
+        s = pol_tokenizer_open(in->src, &in->tok);
+    if (s == POL_OK)
+        s = read_text(o, in);
+    if (s == POL_OK)
+        initial_keep(o, in);
+    if (s < 0)
+        pol_inputs_close(in);
+    return s;
+}
+
+void pol_inputs_close(pol_inputs *in)
+{
+    if (!in->ctx)
+        return;
+    pol_sequences_free(&in->text);
+    pol_sequences_free(&in->init);
+    pol_sequences_free(&in->eval);
+    pol_units_free(in->units);
+    pol_tokenizer_free(in->tok);
+    pol_source_close(in->src);
+    pol_backend_close(in->be);
+    memset(in, 0, sizeof *in);
+}

@@ -1,0 +1,44 @@
+/* job.h - the state of a run under way, shared by the parts that measure and that drive. */
+#ifndef POL_JOB_H
+#define POL_JOB_H
+
+#include "core/learn/checkpoint.h"
+#include "core/run/run.h"
+#include "pollard/model.h"
+
+typedef struct pol_job {
+    pol_context *ctx;
+    pol_prune_settings o;
+    const pol_prune_observer *watch;
+    pol_inputs in;
+    pol_model *model;
+    pol_forward *forward;
+    pol_distribution *dist;
+    pol_trainer *trainer;
+    float *initial_s;    /* [n]: breaks ties of hard masks */
+    uint8_t *mask;       /* [n] scratch */
+    int32_t *batch_ids;  /* [batch * seq_len] gathered sequences */
+    pol_checkpoint ck;   /* the snapshot */
+    int64_t sequences[POL_PURPOSES];
+    double started;      /* on the clock, less what earlier parts of the run took */
+    double written;      /* last checkpoint */
+    pol_prune_result *result;
+    json_t *json;        /* run.json */
+    char *json_path, *log_path, *ck_path;
+    bool saved;          /* a checkpoint is on disk */
+    pol_step_log log;
+} pol_job;
+
+/* Mean losses of n sequences of the calibration text under a mask: those of `index`, or from `first` on where it is NULL. */
+pol_status pol_job_losses(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss);
+/* Mean NLL of the held-out sequences under a mask (NULL = dense); NaN where none are held out. Not finite: POL_ENUMERIC. */
+pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, double *mean);
+/* Sizes of the model that a mask leaves, its loss on the held-out sequences and its perplexity on the user's text. */
+pol_status pol_job_measure(pol_job *r, const uint8_t *mask, pol_outcome *x);
+
+/* run.json with what is known so far; taking up a run whose record is `old`. */
+json_t *pol_job_new_json(const pol_job *r);
+pol_status pol_job_write_json(pol_job *r, const char *status);
+pol_status pol_job_read_results(pol_job *r, const json_t *old);
+
+#endif

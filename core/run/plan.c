@@ -1,0 +1,99 @@
+/* plan.c - what a run will need, before it starts. */
+#include <string.h>
+
+#include "core/backend.h"
+#include "core/run/run.h"
+
+/* Multiply-accumulates a second of this device, by one projection of the model's own MLP shape. */
+static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, double *rate)
+{
+    const int64_t N = pol_max_i64(2 * (int64_t)c->ffn, c->head_dim), C = c->hidden;
+    pol_buf *x = NULL, *w = NULL, *y = NULL;
+    pol_status s = pol_buf_new(be, be->act_dtype, T * C, &x);
+    if (s == POL_OK)
+        s = pol_buf_new(be, be->weight_dtype, N * C, &w);
+    if (s == POL_OK)
+        s = pol_buf_new(be, be->act_dtype, T * N, &y);
+    const pol_project_args a = {.y = {y, 0}, .x = {x, 0}, .w = {w, 0}, .T = T, .N = N, .C = C};
+    double best = 0;
+    for (int i = 0; s == POL_OK && i < 3; i++) { /* the first call warms up */
+        const double t0 = pol_seconds();
+        s = pol_project(be, &a);
+        if (s == POL_OK)
+            s = pol_sync(be);
+        const double t = pol_seconds() - t0;
+        best = i == 0 || t < best ? t : best;
+    }
+    *rate = (double)T * (double)N * (double)C / (best > 1e-9 ? best : 1e-9);
+    pol_buf_free(be, x);
+    pol_buf_free(be, w);
+    pol_buf_free(be, y);
+    return s;
+}
+
+/* Judgements of hard masks: before the first step, every eval_every steps and at the end. */
+static int64_t judgements(const pol_prune_settings *o)
+{
+    const int64_t steps = o->learn.steps, every = o->eval_every;
+    if (!steps)
+        return 1;
+    return 2 + (every ? (steps - 1) / every : 0);
+}
+
+/* Host memory besides the device's: ids, a gradient, K masks, snapshots, the metric's streams. */
+static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
+{
+    const uint64_t n = (uint64_t)in->units->n;
+    const uint64_t ids = (uint64_t)(in->text.n * in->text.seq_len + in->init.n * in->init.seq_len + in->eval.n * in->eval.seq_len);
+    const uint64_t streams = (uint64_t)(in->init.n * in->init.seq_len) * (uint64_t)c->hidden * sizeof(float);
+    const uint64_t learning = n * (8 * sizeof(float) + (uint64_t)o->learn.mask_samples);
+    const uint64_t tensor = (uint64_t)c->hidden * (uint64_t)pol_max_i64(c->ffn, (int64_t)c->n_groups * c->heads_per_group * c->head_dim) * sizeof(float);
+    return ids * sizeof(int32_t) + learning + (streams > tensor ? streams : tensor);
+}
+
+pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan)
+{
+    const pol_config *c = pol_source_config(in->src);
+    memset(plan, 0, sizeof *plan);
+    plan->weight_bytes = pol_model_bytes(c, in->be);
+    plan->activation_bytes = pol_forward_bytes(c, in->be, in->max_tokens, in->max_seq_len);
+    plan->host_bytes = host_bytes(o, in, c);
+    plan->available_bytes = o->memory_limit ? o->memory_limit : pol_memory_available();
+    plan->units = in->units->n;
+    for (int k = 0; k < POL_UNIT_KINDS; k++)
+        plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
+    plan->steps = o->learn.steps;
+    plan->sequences[POL_PLAN_INIT] = 2 * in->init.n;
+    plan->sequences[POL_PLAN_LEARN] = o->learn.steps * o->learn.mask_samples * o->learn.sequences_per_mask;
+    plan->sequences[POL_PLAN_HELD_OUT] = o->held_out * (judgements(o) + 1);
+    plan->sequences[POL_PLAN_EVAL] = 3 * in->eval.n;
+
+    const double whole = (double)pol_config_macs(c), blocks = (double)pol_config_block_params(c);
+    const double masked = whole - (1.0 - o->keep) * blocks;
+    const double tokens_init = (double)(plan->sequences[POL_PLAN_INIT] * in->init.seq_len);
+    const double tokens_masked = (double)((plan->sequences[POL_PLAN_LEARN] + plan->sequences[POL_PLAN_HELD_OUT]) * o->seq_len);
+    const double tokens_eval = (double)(plan->sequences[POL_PLAN_EVAL] * in->eval.seq_len);
+    plan->tokens = (int64_t)(tokens_init + tokens_masked + tokens_eval);
+    double rate;
+    POL_TRY(measure_rate(in->be, c, pol_min_i64(in->max_tokens, 1024), &rate));
+    /* A quarter more than the matrix products, as measured by bench/. */
+    plan->seconds = 1.25 * (tokens_init * blocks + tokens_masked * masked + tokens_eval * whole) / rate;
+
+    const uint64_t need = plan->weight_bytes + plan->activation_bytes + plan->host_bytes;
+    if (need > plan->available_bytes)
+        return pol_fail(in->ctx, POL_ELIMIT, "%s: needs %.2f GiB (weights %.2f, activations %.2f, host data %.2f), %.2f GiB are available",
+                        o->model, (double)need / 0x1p30, (double)plan->weight_bytes / 0x1p30, (double)plan->activation_bytes / 0x1p30,
+                        (double)plan->host_bytes / 0x1p30, (double)plan->available_bytes / 0x1p30);
+    return POL_OK;
+}
+
+pol_status pol_prune_plan(pol_context *ctx, const pol_prune_settings *o, pol_plan *plan)
+{
+    pol_prune_settings resolved = *o;
+    POL_TRY(pol_prune_resolve(ctx, &resolved));
+    pol_inputs in;
+    POL_TRY(pol_inputs_open(ctx, &resolved, &in));
+    pol_status s = pol_plan_make(&resolved, &in, plan);
+    pol_inputs_close(&in);
+    return s;
+}

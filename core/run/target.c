@@ -1,0 +1,84 @@
+/* target.c - a model named on a command line: a plain one, or a run whose mask applies to its model. */
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/model/source.h"
+#include "core/run/run.h"
+
+static bool is_run(pol_context *ctx, const char *path)
+{
+    char *file = pol_path_is_dir(path) ? pol_path_join(ctx, path, POL_RUN_JSON) : NULL;
+    const bool yes = file && pol_path_exists(file);
+    pol_free(ctx, file);
+    return yes;
+}
+
+/* The source of a run, which must be the model that the run was made from. */
+static pol_status open_model_of(pol_context *ctx, const char *file, pol_source **src)
+{
+    json_t *run, *model;
+    const char *path, *hash;
+    POL_TRY(pol_json_read(ctx, file, POL_RUN_JSON_LIMIT, &run));
+    pol_status s = pol_json_object(ctx, file, run, "model", &model);
+    if (s == POL_OK)
+        s = pol_json_str(ctx, file, model, "path", &path);
+    if (s == POL_OK)
+        s = pol_json_str(ctx, file, model, "hash", &hash);
+    if (s == POL_OK)
+        s = pol_source_open(ctx, path, src);
+    char now[33];
+    if (s == POL_OK)
+        s = pol_source_hash(*src, now);
+    if (s == POL_OK && strcmp(now, hash))
+        s = pol_fail(ctx, POL_EFORMAT, "%s: the model %s has changed since the run: hash %s, then %s", file, path, now, hash);
+    json_decref(run);
+    return s;
+}
+
+static pol_status open_run(pol_context *ctx, const char *path, pol_target *t)
+{
+    char *json = pol_path_join(ctx, path, POL_RUN_JSON), *mask = pol_path_join(ctx, path, POL_RUN_MASK);
+    t->run = pol_strdup(ctx, path);
+    pol_status s = json && mask && t->run ? open_model_of(ctx, json, &t->src) : POL_ENOMEM;
+    if (s == POL_OK)
+        s = pol_units_new(ctx, pol_source_config(t->src), &t->units);
+    if (s == POL_OK && !pol_path_exists(mask))
+        s = pol_fail(ctx, POL_EFORMAT, "%s: the run is unfinished: it has no " POL_RUN_MASK "; 'pollard prune --resume' ends it", path);
+    if (s == POL_OK) {
+        t->mask = pol_alloc(ctx, (size_t)t->units->n);
+        t->s = pol_alloc_array(ctx, t->units->n, sizeof *t->s);
+        s = t->mask && t->s ? pol_mask_read(ctx, mask, t->units, &t->granularity, t->mask, t->s) : POL_ENOMEM;
+    }
+    pol_free(ctx, json);
+    pol_free(ctx, mask);
+    return s;
+}
+
+pol_status pol_target_open(pol_context *ctx, const char *path, pol_target *out)
+{
+    *out = (pol_target){.ctx = ctx};
+    pol_status s;
+    if (is_run(ctx, path)) {
+        s = open_run(ctx, path, out);
+    } else {
+        s = pol_source_open(ctx, path, &out->src);
+        if (s == POL_OK)
+            s = pol_units_new(ctx, pol_source_config(out->src), &out->units);
+    }
+    if (s < 0)
+        pol_target_close(out);
+    return s;
+}
+
+void pol_target_close(pol_target *t)
+{
+    if (!t->ctx)
+        return;
+    pol_units_free(t->units);
+    pol_source_close(t->src);
+    pol_free(t->ctx, t->mask);
+    pol_free(t->ctx, t->s);
+    pol_free(t->ctx, t->run);
+    memset(t, 0, sizeof *t);
+}

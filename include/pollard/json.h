@@ -1,0 +1,23 @@
+/* json.h - results as JSON values, with the stable keys of docs/json.md. For those who use jansson too: no other header needs it. */
+#ifndef POLLARD_JSON_H
+#define POLLARD_JSON_H
+
+#include <jansson.h>
+
+#include "pollard/eval.h"
+#include "pollard/run.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* New references, yours: json_decref(). A number that is not finite becomes null. */
+POL_API json_t *pol_perplexity_json(const pol_perplexity *p);
+POL_API json_t *pol_outcome_json(const pol_outcome *x);
+POL_API json_t *pol_device_json(const pol_device_info *d);
+POL_API json_t *pol_config_json(const pol_config *c); /* of the model as it is: family, sizes, parameters, MACs */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,134 @@
+/* run.h - a whole pruning run: its settings, its plan, doing it, and opening what it left.
+ *
+ * A run is a folder: run.json (settings, versions, hashes of the inputs, results), log.jsonl (a line a step), initial-mask.json and mask.json
+ * (hard masks with probabilities), checkpoint.bin while it is under way. docs/run.md describes them.
+ */
+#ifndef POLLARD_RUN_H
+#define POLLARD_RUN_H
+
+#include "pollard/data.h"
+#include "pollard/device.h"
+#include "pollard/eval.h"
+#include "pollard/learn.h"
+#include "pollard/score.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* UNITS: S16 of our experiments. REFERENCE: the paper's code, number for number. */
+typedef enum pol_method { POL_METHOD_UNITS = 0, POL_METHOD_REFERENCE } pol_method;
+POL_API const char *pol_method_name(pol_method m);
+
+typedef enum pol_select { POL_SELECT_BEST = 0, POL_SELECT_LAST } pol_select;
+
+typedef struct pol_prune_settings {
+    /* what is pruned, on which text */
+    const char *model;
+    const char *const *data;
+    int64_t n_data;
+    pol_text_options text;
+    pol_bos bos;
+    int64_t seq_len;
+    int64_t max_sequences; /* of the text; 0 = all */
+    const char *out;       /* the run's folder */
+    bool resume;
+    const char *eval_text; /* NULL: no perplexity */
+    const pol_protocol *protocol;
+    int64_t eval_limit; /* chunks of it that are scored; 0 = all */
+
+    /* what may go, and how much of it stays */
+    unsigned granularity;
+    double keep;
+    double keep_kind[POL_UNIT_KINDS]; /* SEPARATE: of a kind; 0 = keep */
+
+    /* learning */
+    pol_method method;
+    pol_learn_settings learn; /* learn.budget is filled from the above; learn.steps from passes */
+    int64_t passes;           /* forward sequences for learning; steps * K * sequences per mask */
+    pol_metric init;
+    const char *init_run;     /* probabilities of an earlier run instead of a metric; NULL = metric */
+    int64_t init_sequences, init_seq_len;
+    int64_t held_out;         /* calibration sequences kept from learning, to judge hard masks by */
+    int64_t eval_every;       /* steps between such judgements; 0 = only at the end */
+    pol_select select;        /* BEST: the probabilities whose hard mask did best on them; LAST: the final ones */
+    int64_t checkpoint_every; /* steps; 0 = as time passes, about once in two minutes */
+
+    /* the machine */
+    int64_t batch; /* sequences that go through the model at a time, at most */
+    pol_backend_options backend;
+    uint64_t memory_limit; /* bytes; 0 = what is free */
+} pol_prune_settings;
+
+/* The preset of a method for a number of forward sequences (0: 3,000 for UNITS, 240,000 for REFERENCE). model, data, out and keep are left to
+ * the caller. */
+POL_API void pol_prune_defaults(pol_method method, int64_t passes, pol_prune_settings *o);
+/* Fills what follows from other settings: learn.steps from passes, learn.budget from keep and granularity (blocks together with their
+ * contents make sense under a JOINT budget only in total; SEPARATE keeps each kind's own share). Then checks everything that needs no file:
+ * POL_EARG naming setting and value. pol_prune and pol_prune_plan call it themselves. */
+POL_API pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o);
+
+typedef struct pol_plan {
+    uint64_t weight_bytes, activation_bytes; /* on the device */
+    uint64_t host_bytes;                     /* besides: sequences, probabilities, streams of the metric */
+    uint64_t available_bytes;
+    int64_t units, variables;                /* in all; that are learnt */
+    int64_t steps, sequences[4];             /* forward sequences by pol_plan_purpose */
+    int64_t tokens;                          /* of all of them */
+    double seconds;                          /* estimated, from a measured matrix product */
+} pol_plan;
+enum { POL_PLAN_INIT = 0, POL_PLAN_LEARN, POL_PLAN_HELD_OUT, POL_PLAN_EVAL };
+
+/* One row of the closing table: a model and what it costs. */
+typedef struct pol_outcome {
+    bool known;
+    int64_t params, macs;      /* whole model; MACs a token */
+    int64_t block_params;      /* decoder blocks only */
+    double held_out;           /* mean NLL of the held-out calibration sequences; NaN = not measured */
+    pol_perplexity perplexity; /* tokens == 0: not measured */
+} pol_outcome;
+
+typedef struct pol_prune_result {
+    pol_outcome dense, initial, learnt;
+    int64_t sequences[4]; /* forward sequences used, as in the plan */
+    int64_t steps, chosen_step;
+    double seconds;
+    uint64_t peak_bytes; /* resident memory of the process, its highest */
+} pol_prune_result;
+
+/* What the caller is told. Any may be NULL. */
+typedef struct pol_prune_observer {
+    void *user;
+    void (*plan)(void *user, const pol_plan *p);
+    void (*stage)(void *user, const char *name); /* "loading", "dense perplexity", ... */
+    void (*progress)(void *user, int64_t done, int64_t total);
+    void (*step)(void *user, const pol_step_report *r, int64_t steps, double tokens_per_second, double seconds_left);
+    void (*judged)(void *user, int64_t step, double held_out, bool best);
+} pol_prune_observer;
+
+/* The plan alone, before any work; opens the model's headers and reads the text. POL_ELIMIT, with the numbers, where it cannot fit. */
+POL_API pol_status pol_prune_plan(pol_context *ctx, const pol_prune_settings *o, pol_plan *plan);
+
+/* The run. POL_EINTERRUPTED after pol_context_stop(): the state is saved, `resume` goes on and ends bit for bit where an uninterrupted run on
+ * as many threads would. On any failure before the first checkpoint the folder is removed. */
+POL_API pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch, pol_prune_result *result);
+
+/* A model as it can be named on a command line: a folder or GGUF file, or a run whose mask applies. */
+typedef struct pol_target {
+    pol_context *ctx;
+    pol_source *src;
+    pol_units *units;
+    uint8_t *mask;        /* [units->n]; NULL for a plain model */
+    float *s;             /* [units->n]; NULL for a plain model */
+    unsigned granularity; /* of the run */
+    char *run;            /* its folder, NULL for a plain model */
+} pol_target;
+
+/* A run whose model has changed since (hash) is POL_EFORMAT; one without a mask yet is POL_EFORMAT saying that it is unfinished. */
+POL_API pol_status pol_target_open(pol_context *ctx, const char *path, pol_target *out);
+POL_API void pol_target_close(pol_target *t); /* takes a zeroed one */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
