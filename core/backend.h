@@ -4,6 +4,11 @@
  * row-major. A front door checks shapes and ranges, then dispatches; a backend may rely on what is checked there, queues
  * the work and returns. Late faults come out of sync or download.
  *
+ * Element types: weights (table, w) have the backend's weight_dtype; activations between ops (y, h, qkv, out, gu, and x of project, nll and
+ * activation_stats) its act_dtype; ids and target are i32; sum and sumsq f64; all else, the residual stream x included, is f32.
+ * What an op writes shares no memory with what it reads, but for rmsnorm. Sizes are at least 1; N, G, padded, n_pairs may be 0: the op then
+ * writes nothing and the front door returns at once, except that project_add still adds its bias.
+ *
  * Letters: C hidden size, F MLP width, G key/value groups, g query heads a group, D head size, V vocabulary, N rows used: the
  * prefix of a weight buffer whose units are kept (design: every sampled sub-network is a contiguous prefix).
  */
@@ -63,7 +68,7 @@ typedef struct pol_rope_args {
 
 /* out [T, G, g, D]: causal attention inside each sequence over fused rows qkv as above; query head j of group i uses key and
  * value i. score = q.k * scale; with window > 0 position p sees (p - window, p]. f32 softmax, maximum taken out first.
- * scratch: at least attention_scratch() f32 elements. */
+ * scratch: at least attention_scratch() f32 elements, a number that never falls when T, S or G grows. window 0: none. */
 typedef struct pol_attention_args {
     pol_view out, qkv, scratch;
     int64_t T, S, G, g, D, window;
@@ -84,7 +89,7 @@ typedef struct pol_nll_args {
     int64_t T, C, V, slice;
 } pol_nll_args;
 
-/* Exchanges unit rows a[i] and b[i] of `buf` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n indices are
+/* Exchanges unit rows a[i] and b[i] of `w` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n indices are
  * different. `a`, `b` are host arrays, read before the call returns. */
 typedef struct pol_swap_args {
     pol_view w;
@@ -157,7 +162,11 @@ pol_status pol_nll(pol_backend *be, const pol_nll_args *a);
 pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a);
 pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args *a);
 
-/* What a backend offers to the registry (backends/registry.c). list appends the backend's devices; open makes one. */
+/* POL_EARG, naming what is wrong, for a table of another ABI or with an entry missing. Called once, when a backend is opened. */
+pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops);
+
+/* What a backend offers to the registry (backends/registry.c). list appends to out[*n], of room for `cap` in all, and raises *n; a device
+ * that cannot be used is listed with the reason. open makes one of the devices so listed. */
 typedef struct pol_backend_driver {
     const char *name;
     pol_status (*list)(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n);

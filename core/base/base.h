@@ -44,6 +44,12 @@ pol_status pol_check_stop(pol_context *ctx);
 /* Checked arithmetic on sizes from outside: false on overflow. */
 static inline bool pol_mul_u64(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_mul_overflow(a, b, out); }
 static inline bool pol_add_u64(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_add_overflow(a, b, out); }
+/* a * b of counts, neither negative; INT64_MAX where that does not fit, which no size check lets through. */
+static inline int64_t pol_mul_count(int64_t a, int64_t b)
+{
+    int64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
 
 /* A growing byte buffer; zero-initialise with the context set. `data` always has a 0 byte after `len` once non-NULL. */
 typedef struct pol_bytes {

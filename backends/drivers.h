@@ -1,0 +1,12 @@
+/* drivers.h - every backend that this build knows. A new one is a declaration here and a row in registry.c. */
+#ifndef POL_DRIVERS_H
+#define POL_DRIVERS_H
+
+#include "core/backend.h"
+
+extern const pol_backend_driver pol_driver_cpu;
+
+/* A CPU backend whose ops are those of cpu/reference.c; not listed. For tests. On success *out is yours: pol_backend_close(). */
+pol_status pol_reference_open(pol_context *ctx, pol_backend **out);
+
+#endif

@@ -1,0 +1,314 @@
+/* ops.c - the front doors: every call to a backend is checked here against its contract, then dispatched.
+ *
+ * A backend may rely on what has been checked: sizes in range, every operand inside its buffer and of the right type, nothing written that
+ * is also read. The checks cost nanoseconds; an op costs microseconds at least.
+ */
+#include "core/backend.h"
+
+#include <string.h>
+
+/* One tensor of a call: `n` elements from v.at. */
+typedef struct operand {
+    const char *name;
+    pol_view v;
+    pol_dtype dtype;
+    int64_t n;
+} operand;
+
+typedef struct dimension {
+    const char *name;
+    int64_t value, min;
+} dimension;
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[] = {
+    [POL_F32] = {"f32", 4}, [POL_F16] = {"f16", 2}, [POL_BF16] = {"bf16", 2}, [POL_I32] = {"i32", 4}, [POL_F64] = {"f64", 8},
+};
+
+static bool dtype_known(pol_dtype t) { return (size_t)t < POL_COUNT(dtypes); }
+
+size_t pol_dtype_size(pol_dtype t) { return dtype_known(t) ? dtypes[t].size : 0; }
+
+static pol_status check_dimensions(pol_backend *be, const char *op, const dimension *d, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (d[i].value < d[i].min)
+            return pol_fail(be->ctx, POL_EARG, "%s: %s: %lld is below %lld", op, d[i].name, (long long)d[i].value, (long long)d[i].min);
+    return POL_OK;
+}
+
+static pol_status check_operand(pol_backend *be, const char *op, const operand *o)
+{
+    if (!o->v.buf)
+        return pol_fail(be->ctx, POL_EARG, "%s: %s: no buffer was given", op, o->name);
+    if (o->v.buf->dtype != o->dtype)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: element type %s, but the op takes %s", op, o->name, dtypes[o->v.buf->dtype].name,
+                        dtypes[o->dtype].name);
+    if (o->v.at < 0 || o->v.at > o->v.buf->n || o->n > o->v.buf->n - o->v.at)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: %lld elements from %lld do not fit a buffer of %lld", op, o->name, (long long)o->n,
+                        (long long)o->v.at, (long long)o->v.buf->n);
+    return POL_OK;
+}
+
+static bool overlap(const operand *a, const operand *b)
+{
+    return a->v.buf == b->v.buf && a->v.at < b->v.at + b->n && b->v.at < a->v.at + a->n;
+}
+
+/* The first `n_written` operands are what the op writes. */
+static pol_status check_operands(pol_backend *be, const char *op, size_t n_written, const operand *o, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        POL_TRY(check_operand(be, op, &o[i]));
+    for (size_t i = 0; i < n_written; i++)
+        for (size_t j = i + 1; j < n; j++)
+            if (overlap(&o[i], &o[j]))
+                return pol_fail(be->ctx, POL_EARG, "%s: %s overlaps %s", op, o[i].name, o[j].name);
+    return POL_OK;
+}
+
+#define CHECK_DIMENSIONS(be, op, ...)                                                                                   \
+    POL_TRY(check_dimensions(be, op, (const dimension[]){__VA_ARGS__}, sizeof((const dimension[]){__VA_ARGS__}) / sizeof(dimension)))
+#define CHECK_OPERANDS(be, op, n_written, ...)                                                                          \
+    POL_TRY(check_operands(be, op, n_written, (const operand[]){__VA_ARGS__}, sizeof((const operand[]){__VA_ARGS__}) / sizeof(operand)))
+
+static pol_status check_bias(pol_backend *be, const char *op, pol_view bias, int64_t n, const operand *written)
+{
+    if (!bias.buf)
+        return POL_OK;
+    CHECK_OPERANDS(be, op, 1, *written, {"bias", bias, POL_F32, n});
+    return POL_OK;
+}
+
+static pol_status check_sequences(pol_backend *be, const char *op, int64_t T, int64_t S)
+{
+    if (T % S != 0)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: T: %lld tokens are not whole sequences of %lld", op, (long long)T, (long long)S);
+    return POL_OK;
+}
+
+static pol_status check_range(pol_backend *be, const char *op, const pol_buf *b, int64_t at, int64_t n)
+{
+    if (!b || at < 0 || n < 0 || at > b->n || n > b->n - at)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %lld elements from %lld do not fit a buffer of %lld", op, (long long)n, (long long)at,
+                        b ? (long long)b->n : 0);
+    return POL_OK;
+}
+
+pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops)
+{
+    if (ops->abi != POL_OPS_ABI || ops->size != sizeof *ops)
+        return pol_fail(ctx, POL_EARG, "backend %s: its table is version %u of %u bytes, this library's is version %d of %zu", name, ops->abi,
+                        ops->size, POL_OPS_ABI, sizeof *ops);
+    const struct {
+        const char *name;
+        bool present;
+    } entries[] = {
+#define ENTRY(e) {#e, ops->e != NULL}
+        ENTRY(name),    ENTRY(buf_new),     ENTRY(buf_free),   ENTRY(upload),     ENTRY(download),          ENTRY(fill_zero),
+        ENTRY(sync),    ENTRY(close),       ENTRY(embed),      ENTRY(rmsnorm),    ENTRY(project),           ENTRY(project_add),
+        ENTRY(rope),    ENTRY(attention),   ENTRY(attention_scratch), ENTRY(swiglu), ENTRY(nll),            ENTRY(swap_units),
+        ENTRY(activation_stats),
+#undef ENTRY
+    };
+    for (size_t i = 0; i < POL_COUNT(entries); i++)
+        if (!entries[i].present)
+            return pol_fail(ctx, POL_EARG, "backend %s: its table lacks %s", name, entries[i].name);
+    return POL_OK;
+}
+
+pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out)
+{
+    *out = NULL;
+    uint64_t bytes;
+    if (!dtype_known(dtype) || n < 0)
+        return pol_fail(be->ctx, POL_EARG, "buffer: %lld elements of type %d", (long long)n, (int)dtype);
+    if (!pol_mul_u64((uint64_t)n, dtypes[dtype].size, &bytes) || bytes > be->info.max_buffer_bytes)
+        return pol_fail(be->ctx, POL_ENOMEM, "buffer: %lld elements of %s are more than a buffer of %s can hold, %llu bytes", (long long)n,
+                        dtypes[dtype].name, be->info.backend, (unsigned long long)be->info.max_buffer_bytes);
+    POL_TRY(be->ops->buf_new(be, dtype, n, out));
+    be->bytes_in_use += bytes;
+    if (be->bytes_peak < be->bytes_in_use)
+        be->bytes_peak = be->bytes_in_use;
+    return POL_OK;
+}
+
+void pol_buf_free(pol_backend *be, pol_buf *b)
+{
+    if (!b)
+        return;
+    be->bytes_in_use -= (uint64_t)b->n * dtypes[b->dtype].size;
+    be->ops->buf_free(be, b);
+}
+
+pol_status pol_upload(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n)
+{
+    POL_TRY(check_range(be, "upload", dst, at, n));
+    return n ? be->ops->upload(be, dst, at, src, n) : POL_OK;
+}
+
+pol_status pol_download(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
+{
+    POL_TRY(check_range(be, "download", src, at, n));
+    return n ? be->ops->download(be, src, at, dst, n) : POL_OK;
+}
+
+pol_status pol_fill_zero(pol_backend *be, pol_buf *dst, int64_t at, int64_t n)
+{
+    POL_TRY(check_range(be, "fill_zero", dst, at, n));
+    return n ? be->ops->fill_zero(be, dst, at, n) : POL_OK;
+}
+
+pol_status pol_sync(pol_backend *be) { return be->ops->sync(be); }
+
+pol_status pol_embed(pol_backend *be, const pol_embed_args *a)
+{
+    CHECK_DIMENSIONS(be, "embed", {"T", a->T, 1}, {"C", a->C, 1}, {"V", a->V, 1});
+    CHECK_OPERANDS(be, "embed", 1, {"x", a->x, POL_F32, pol_mul_count(a->T, a->C)},
+                   {"table", a->table, be->weight_dtype, pol_mul_count(a->V, a->C)}, {"ids", a->ids, POL_I32, a->T});
+    return be->ops->embed(be, a);
+}
+
+pol_status pol_rmsnorm(pol_backend *be, const pol_rmsnorm_args *a)
+{
+    const int64_t n = pol_mul_count(a->T, a->C);
+    CHECK_DIMENSIONS(be, "rmsnorm", {"T", a->T, 1}, {"C", a->C, 1});
+    if (!(a->eps >= 0))
+        return pol_fail(be->ctx, POL_EARG, "rmsnorm: eps: %g is not a number of at least 0", (double)a->eps);
+    const operand y = {"y", a->y, be->act_dtype, n};
+    const bool in_place = a->y.buf == a->x.buf && a->y.at == a->x.at;
+    CHECK_OPERANDS(be, "rmsnorm", in_place ? 0 : 1, y, {"x", a->x, POL_F32, n});
+    CHECK_OPERANDS(be, "rmsnorm", 1, y, {"gain", a->gain, POL_F32, a->C});
+    return be->ops->rmsnorm(be, a);
+}
+
+pol_status pol_project(pol_backend *be, const pol_project_args *a)
+{
+    CHECK_DIMENSIONS(be, "project", {"T", a->T, 1}, {"N", a->N, 0}, {"C", a->C, 1});
+    if (a->N == 0)
+        return POL_OK;
+    const operand y = {"y", a->y, be->act_dtype, pol_mul_count(a->T, a->N)};
+    CHECK_OPERANDS(be, "project", 1, y, {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)},
+                   {"w", a->w, be->weight_dtype, pol_mul_count(a->N, a->C)});
+    POL_TRY(check_bias(be, "project", a->bias, a->N, &y));
+    return be->ops->project(be, a);
+}
+
+pol_status pol_project_add(pol_backend *be, const pol_project_add_args *a)
+{
+    CHECK_DIMENSIONS(be, "project_add", {"T", a->T, 1}, {"N", a->N, 0}, {"C", a->C, 1});
+    if (a->N == 0 && !a->bias.buf)
+        return POL_OK;
+    const operand x = {"x", a->x, POL_F32, pol_mul_count(a->T, a->C)};
+    if (a->N > 0)
+        CHECK_OPERANDS(be, "project_add", 1, x, {"h", a->h, be->act_dtype, pol_mul_count(a->T, a->N)},
+                       {"w", a->w, be->weight_dtype, pol_mul_count(a->N, a->C)});
+    POL_TRY(check_bias(be, "project_add", a->bias, a->C, &x));
+    return be->ops->project_add(be, a);
+}
+
+/* Elements of T fused rows, [T, G, (g + 2) * D]. */
+static int64_t qkv_elements(int64_t T, int64_t G, int64_t g, int64_t D)
+{
+    return pol_mul_count(pol_mul_count(T, G), pol_mul_count(g < INT64_MAX - 2 ? g + 2 : g, D));
+}
+
+pol_status pol_rope(pol_backend *be, const pol_rope_args *a)
+{
+    CHECK_DIMENSIONS(be, "rope", {"T", a->T, 1}, {"S", a->S, 1}, {"G", a->G, 0}, {"g", a->g, 1}, {"D", a->D, 2});
+    if (a->D % 2 != 0)
+        return pol_fail(be->ctx, POL_ESHAPE, "rope: D: a head of %lld is not made of pairs", (long long)a->D);
+    POL_TRY(check_sequences(be, "rope", a->T, a->S));
+    if (a->G == 0)
+        return POL_OK;
+    CHECK_OPERANDS(be, "rope", 1, {"qkv", a->qkv, be->act_dtype, qkv_elements(a->T, a->G, a->g, a->D)},
+                   {"cos_sin", a->cos_sin, POL_F32, pol_mul_count(a->S, a->D)});
+    return be->ops->rope(be, a);
+}
+
+pol_status pol_attention(pol_backend *be, const pol_attention_args *a)
+{
+    CHECK_DIMENSIONS(be, "attention", {"T", a->T, 1}, {"S", a->S, 1}, {"G", a->G, 0}, {"g", a->g, 1}, {"D", a->D, 1},
+                     {"window", a->window, 0});
+    POL_TRY(check_sequences(be, "attention", a->T, a->S));
+    if (a->G == 0)
+        return POL_OK;
+    const int64_t out = pol_mul_count(pol_mul_count(a->T, a->G), pol_mul_count(a->g, a->D));
+    CHECK_OPERANDS(be, "attention", 2, {"out", a->out, be->act_dtype, out},
+                   {"scratch", a->scratch, POL_F32, pol_attention_scratch(be, a->T, a->S, a->G, a->g, a->D)},
+                   {"qkv", a->qkv, be->act_dtype, qkv_elements(a->T, a->G, a->g, a->D)});
+    return be->ops->attention(be, a);
+}
+
+int64_t pol_attention_scratch(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D)
+{
+    return be->ops->attention_scratch(be, T, S, G, g, D);
+}
+
+pol_status pol_swiglu(pol_backend *be, const pol_swiglu_args *a)
+{
+    CHECK_DIMENSIONS(be, "swiglu", {"T", a->T, 1}, {"kept", a->kept, 0}, {"padded", a->padded, a->kept});
+    if (a->padded == 0)
+        return POL_OK;
+    const int64_t n = pol_mul_count(a->T, a->padded);
+    CHECK_OPERANDS(be, "swiglu", 1, {"h", a->h, be->act_dtype, n}, {"gu", a->gu, be->act_dtype, pol_mul_count(n, 2)});
+    return be->ops->swiglu(be, a);
+}
+
+pol_status pol_nll(pol_backend *be, const pol_nll_args *a)
+{
+    CHECK_DIMENSIONS(be, "nll", {"T", a->T, 1}, {"C", a->C, 1}, {"V", a->V, 1}, {"slice", a->slice, 1});
+    CHECK_OPERANDS(be, "nll", 2, {"nll", a->nll, POL_F32, a->T}, {"scratch", a->scratch, POL_F32, pol_mul_count(a->T, a->slice)},
+                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)}, {"w", a->w, be->weight_dtype, pol_mul_count(a->V, a->C)},
+                   {"target", a->target, POL_I32, a->T});
+    return be->ops->nll(be, a);
+}
+
+/* A unit named twice would be moved by two threads at once. */
+static pol_status check_pairs(pol_backend *be, const pol_swap_args *a)
+{
+    if (!a->a || !a->b)
+        return pol_fail(be->ctx, POL_EARG, "swap_units: %s: no indices were given", a->a ? "b" : "a");
+    bool *seen = pol_alloc_zero(be->ctx, (size_t)a->n_units * sizeof *seen);
+    if (!seen)
+        return POL_ENOMEM;
+    pol_status s = POL_OK;
+    for (int64_t i = 0; i < 2 * a->n_pairs && s == POL_OK; i++) {
+        const int32_t unit = i % 2 ? a->b[i / 2] : a->a[i / 2];
+        if (unit < 0 || unit >= a->n_units)
+            s = pol_fail(be->ctx, POL_EARG, "swap_units: pair %lld: unit %d is not one of %lld", (long long)(i / 2), unit,
+                         (long long)a->n_units);
+        else if (seen[unit])
+            s = pol_fail(be->ctx, POL_EARG, "swap_units: pair %lld: unit %d is named twice", (long long)(i / 2), unit);
+        else
+            seen[unit] = true;
+    }
+    pol_free(be->ctx, seen);
+    return s;
+}
+
+pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a)
+{
+    CHECK_DIMENSIONS(be, "swap_units", {"unit", a->unit, 1}, {"n_units", a->n_units, 0}, {"n_pairs", a->n_pairs, 0});
+    if (a->n_pairs == 0)
+        return POL_OK;
+    if (a->n_pairs > a->n_units / 2)
+        return pol_fail(be->ctx, POL_EARG, "swap_units: n_pairs: %lld pairs of %lld units", (long long)a->n_pairs, (long long)a->n_units);
+    if (!a->w.buf)
+        return pol_fail(be->ctx, POL_EARG, "swap_units: w: no buffer was given");
+    CHECK_OPERANDS(be, "swap_units", 1, {"w", a->w, a->w.buf->dtype, pol_mul_count(a->unit, a->n_units)});
+    POL_TRY(check_pairs(be, a));
+    return be->ops->swap_units(be, a);
+}
+
+pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args *a)
+{
+    CHECK_DIMENSIONS(be, "activation_stats", {"T", a->T, 1}, {"N", a->N, 0});
+    if (a->N == 0)
+        return POL_OK;
+    CHECK_OPERANDS(be, "activation_stats", 2, {"sum", a->sum, POL_F64, a->N}, {"sumsq", a->sumsq, POL_F64, a->N},
+                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->N)});
+    return be->ops->activation_stats(be, a);
+}

@@ -1,0 +1,69 @@
+/* nll.c - logits of one slice of the vocabulary at a time, each folded at once into a running maximum and sum.
+ *
+ * For a row, after each slice: sum = sum over the logits seen of exp(logit - max). A larger maximum rescales the sum (Milakov and Gimelshein
+ * 2018, arXiv 1805.02867). Exponentials are f32, summed in f32 over SUM_CHUNK at a time and in double from there on.
+ */
+#include "cpu/gemm.h"
+#include "cpu/simd.h"
+
+enum { SUM_CHUNK = 1024 };
+
+typedef struct running {
+    double sum;
+    float max, target; /* target: the target's logit, once its slice has been by */
+} running;
+
+CPU_CLONES static void add_logits(running *r, const float *restrict logit, int64_t n)
+{
+    const float slice_max = cpu_max(logit, n);
+    if (slice_max > r->max) {
+        r->sum *= exp((double)r->max - slice_max);
+        r->max = slice_max;
+    }
+    const float max = r->max;
+    for (int64_t first = 0; first < n; first += SUM_CHUNK) {
+        const int64_t end = pol_min_i64(first + SUM_CHUNK, n);
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = first; i < end; i++)
+            sum += cpu_expf(logit[i] - max);
+        r->sum += sum;
+    }
+}
+
+static pol_status check_targets(pol_backend *be, const pol_nll_args *a, const int32_t *target)
+{
+    for (int64_t t = 0; t < a->T; t++)
+        if (target[t] < -1 || target[t] >= a->V)
+            return pol_fail(be->ctx, POL_EARG, "nll: target: id %d of token %lld is not one of %lld", target[t], (long long)t,
+                            (long long)a->V);
+    return POL_OK;
+}
+
+pol_status nll_cpu(pol_backend *be, const pol_nll_args *a)
+{
+    const int64_t T = a->T;
+    const int32_t *target = cpu_i32(a->target);
+    float *logits = cpu_f32(a->scratch), *nll = cpu_f32(a->nll);
+    POL_TRY(check_targets(be, a, target));
+    running *rows = pol_alloc_array(be->ctx, T, sizeof *rows);
+    if (!rows)
+        return POL_ENOMEM;
+    for (int64_t t = 0; t < T; t++)
+        rows[t] = (running){.sum = 0, .max = -INFINITY, .target = NAN};
+    pol_status s = POL_OK;
+    for (int64_t first = 0; first < a->V && s == POL_OK; first += a->slice) {
+        const int64_t n = pol_min_i64(a->slice, a->V - first);
+        s = cpu_gemm(be, CPU_ROWS_OUT, T, n, a->C, cpu_f32(a->x), cpu_f32(a->w) + first * a->C, 0.0f, logits, n);
+#pragma omp parallel for num_threads(cpu_threads(be)) if (T * n > CPU_PARALLEL_MIN)
+        for (int64_t t = 0; t < T; t++) {
+            add_logits(&rows[t], logits + t * n, n);
+            if (target[t] >= first && target[t] < first + n)
+                rows[t].target = logits[t * n + target[t] - first];
+        }
+    }
+    for (int64_t t = 0; t < T; t++)
+        nll[t] = target[t] < 0 ? 0.0f : (float)(rows[t].max - (double)rows[t].target + log(rows[t].sum));
+    pol_free(be->ctx, rows);
+    return s;
+}

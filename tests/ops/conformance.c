@@ -1,0 +1,261 @@
+#include "tests/ops/conformance.h"
+
+#include <math.h>
+
+typedef struct op_spec {
+    const char *name;
+    int64_t (*outputs)(const op_case *c);
+    void (*run)(rig *r, const op_case *c, double *out);
+    /* Largest sum of squared errors over the sum of squares, and largest error over the root mean square. f32 has an epsilon e of 6e-8: k terms
+     * summed in any order err by about sqrt(k) e at most, an exponential by 3 e, an op that only moves numbers not at all. */
+    double nmse, max;
+} op_spec;
+
+static int64_t out_TC(const op_case *c) { return c->T * c->C; }
+static int64_t out_TN(const op_case *c) { return c->T * c->N; }
+static int64_t out_qkv(const op_case *c) { return c->T * c->G * (c->g + 2) * c->D; }
+static int64_t out_ctx(const op_case *c) { return c->T * c->G * c->g * c->D; }
+static int64_t out_padded(const op_case *c) { return c->T * c->padded; }
+static int64_t out_T(const op_case *c) { return c->T; }
+static int64_t out_units(const op_case *c) { return c->N * c->C; }
+static int64_t out_2N(const op_case *c) { return 2 * c->N; }
+
+static void run_embed(rig *r, const op_case *c, double *out)
+{
+    pol_embed_args a = {.T = c->T, .C = c->C, .V = c->V};
+    a.table = rig_normal(r, r->be->weight_dtype, c->V * c->C, 1);
+    a.ids = rig_ids(r, c->T, 0, (int32_t)c->V - 1);
+    a.x = rig_zero(r, POL_F32, c->T * c->C);
+    assert_ok(r->ctx, pol_embed(r->be, &a));
+    rig_read(r, a.x, c->T * c->C, out);
+}
+
+static void run_rmsnorm(rig *r, const op_case *c, double *out)
+{
+    pol_rmsnorm_args a = {.T = c->T, .C = c->C, .eps = 1e-5f};
+    a.x = rig_normal(r, POL_F32, c->T * c->C, 3);
+    a.gain = rig_normal(r, POL_F32, c->C, 1);
+    a.y = c->in_place ? a.x : rig_zero(r, r->be->act_dtype, c->T * c->C);
+    assert_ok(r->ctx, pol_rmsnorm(r->be, &a));
+    rig_read(r, a.y, c->T * c->C, out);
+}
+
+static void run_project(rig *r, const op_case *c, double *out)
+{
+    pol_project_args a = {.T = c->T, .N = c->N, .C = c->C};
+    a.x = rig_normal(r, r->be->act_dtype, c->T * c->C, 1);
+    a.w = rig_normal(r, r->be->weight_dtype, c->N * c->C, 1 / sqrt((double)c->C));
+    a.y = rig_normal(r, r->be->act_dtype, c->T * c->N, 9); /* what was there must not matter */
+    if (c->bias)
+        a.bias = rig_normal(r, POL_F32, c->N, 1);
+    assert_ok(r->ctx, pol_project(r->be, &a));
+    rig_read(r, a.y, c->T * c->N, out);
+}
+
+static void run_project_add(rig *r, const op_case *c, double *out)
+{
+    pol_project_add_args a = {.T = c->T, .N = c->N, .C = c->C};
+    a.x = rig_normal(r, POL_F32, c->T * c->C, 1);
+    a.h = rig_normal(r, r->be->act_dtype, c->T * c->N, 1);
+    a.w = rig_normal(r, r->be->weight_dtype, c->N * c->C, 1 / sqrt((double)c->N + 1));
+    if (c->bias)
+        a.bias = rig_normal(r, POL_F32, c->C, 1);
+    assert_ok(r->ctx, pol_project_add(r->be, &a));
+    rig_read(r, a.x, c->T * c->C, out);
+}
+
+static void run_rope(rig *r, const op_case *c, double *out)
+{
+    pol_rope_args a = {.T = c->T, .S = c->S, .G = c->G, .g = c->g, .D = c->D};
+    a.qkv = rig_normal(r, r->be->act_dtype, out_qkv(c), 1);
+    a.cos_sin = rig_cos_sin(r, c->S, c->D);
+    assert_ok(r->ctx, pol_rope(r->be, &a));
+    rig_read(r, a.qkv, out_qkv(c), out);
+}
+
+static void run_attention(rig *r, const op_case *c, double *out)
+{
+    pol_attention_args a = {.T = c->T, .S = c->S, .G = c->G, .g = c->g, .D = c->D, .window = c->window};
+    a.scale = 1.5f / sqrtf((float)c->D);
+    a.qkv = rig_normal(r, r->be->act_dtype, out_qkv(c), 1);
+    a.out = rig_normal(r, r->be->act_dtype, out_ctx(c), 9);
+    a.scratch = rig_normal(r, POL_F32, pol_attention_scratch(r->be, c->T, c->S, c->G, c->g, c->D), 9);
+    assert_ok(r->ctx, pol_attention(r->be, &a));
+    rig_read(r, a.out, out_ctx(c), out);
+}
+
+static void run_swiglu(rig *r, const op_case *c, double *out)
+{
+    pol_swiglu_args a = {.T = c->T, .kept = c->kept, .padded = c->padded};
+    a.gu = rig_normal(r, r->be->act_dtype, 2 * c->T * c->padded, 4);
+    a.h = rig_normal(r, r->be->act_dtype, c->T * c->padded, 9);
+    assert_ok(r->ctx, pol_swiglu(r->be, &a));
+    rig_read(r, a.h, c->T * c->padded, out);
+}
+
+static void run_nll(rig *r, const op_case *c, double *out)
+{
+    pol_nll_args a = {.T = c->T, .C = c->C, .V = c->V, .slice = c->slice};
+    a.x = rig_normal(r, r->be->act_dtype, c->T * c->C, 1);
+    a.w = rig_normal(r, r->be->weight_dtype, c->V * c->C, 3 / sqrt((double)c->C));
+    a.target = rig_ids(r, c->T, -1, (int32_t)c->V - 1);
+    a.nll = rig_normal(r, POL_F32, c->T, 9);
+    a.scratch = rig_normal(r, POL_F32, c->T * c->slice, 9);
+    assert_ok(r->ctx, pol_nll(r->be, &a));
+    rig_read(r, a.nll, c->T, out);
+}
+
+static void run_swap_units(rig *r, const op_case *c, double *out)
+{
+    int32_t *a = malloc((size_t)c->pairs * sizeof *a + 1), *b = malloc((size_t)c->pairs * sizeof *b + 1);
+    for (int32_t i = 0; i < c->pairs; i++) {
+        a[i] = i;
+        b[i] = (int32_t)c->N - 1 - i;
+    }
+    const pol_view w = rig_normal(r, r->be->weight_dtype, c->N * c->C, 1);
+    assert_ok(r->ctx, pol_swap_units(r->be, &(pol_swap_args){.w = w, .unit = c->C, .n_units = c->N, .n_pairs = c->pairs, .a = a, .b = b}));
+    rig_read(r, w, c->N * c->C, out);
+    free(a);
+    free(b);
+}
+
+static void run_activation_stats(rig *r, const op_case *c, double *out)
+{
+    pol_activation_stats_args a = {.T = c->T, .N = c->N};
+    a.x = rig_normal(r, r->be->act_dtype, c->T * c->N, 2);
+    a.sum = rig_normal(r, POL_F64, c->N, 1);
+    a.sumsq = rig_normal(r, POL_F64, c->N, 1);
+    assert_ok(r->ctx, pol_activation_stats(r->be, &a));
+    rig_read(r, a.sum, c->N, out);
+    rig_read(r, a.sumsq, c->N, out + c->N);
+}
+
+static const op_spec specs[] = {
+    {"embed", out_TC, run_embed, 0, 0},
+    {"rmsnorm", out_TC, run_rmsnorm, 1e-13, 2e-6},
+    {"project", out_TN, run_project, 1e-12, 1e-5},
+    {"project_add", out_TC, run_project_add, 1e-12, 1e-5},
+    {"rope", out_qkv, run_rope, 1e-13, 1e-6},
+    {"attention", out_ctx, run_attention, 1e-12, 1e-5},
+    {"swiglu", out_padded, run_swiglu, 1e-13, 5e-6},
+    {"nll", out_T, run_nll, 1e-12, 3e-6},
+    {"swap_units", out_units, run_swap_units, 0, 0},
+    {"activation_stats", out_2N, run_activation_stats, 1e-26, 1e-12},
+};
+
+const op_case op_cases[] = {
+    {"embed", .T = 1, .C = 1, .V = 1},
+    {"embed", .T = 7, .C = 33, .V = 19},
+    {"embed", .T = 130, .C = 576, .V = 300},
+    {"rmsnorm", .T = 1, .C = 1},
+    {"rmsnorm", .T = 5, .C = 17, .in_place = true},
+    {"rmsnorm", .T = 67, .C = 576},
+    {"rmsnorm", .T = 3, .C = 20011},
+    {"project", .T = 1, .N = 1, .C = 1, .bias = true},
+    {"project", .T = 5, .N = 0, .C = 16},
+    {"project", .T = 1, .N = 70, .C = 129},
+    {"project", .T = 13, .N = 31, .C = 67, .bias = true},
+    {"project", .T = 65, .N = 259, .C = 130, .bias = true},
+    {"project", .T = 3, .N = 5, .C = 11008},
+    {"project_add", .T = 1, .N = 1, .C = 1, .bias = true},
+    {"project_add", .T = 5, .N = 0, .C = 16},
+    {"project_add", .T = 5, .N = 0, .C = 16, .bias = true},
+    {"project_add", .T = 13, .N = 31, .C = 67},
+    {"project_add", .T = 65, .N = 130, .C = 259, .bias = true},
+    {"project_add", .T = 3, .N = 11008, .C = 5},
+    {"rope", .T = 1, .S = 1, .G = 1, .g = 1, .D = 2},
+    {"rope", .T = 12, .S = 4, .G = 0, .g = 1, .D = 64},
+    {"rope", .T = 30, .S = 10, .G = 3, .g = 3, .D = 64},
+    {"rope", .T = 6, .S = 3, .G = 2, .g = 8, .D = 80},
+    {"rope", .T = 1000, .S = 1000, .G = 1, .g = 1, .D = 16},
+    {"attention", .T = 1, .S = 1, .G = 1, .g = 1, .D = 16},
+    {"attention", .T = 6, .S = 1, .G = 2, .g = 3, .D = 64},
+    {"attention", .T = 12, .S = 4, .G = 0, .g = 1, .D = 64},
+    {"attention", .T = 128, .S = 64, .G = 1, .g = 1, .D = 64},
+    {"attention", .T = 195, .S = 65, .G = 3, .g = 3, .D = 64},
+    {"attention", .T = 66, .S = 33, .G = 2, .g = 8, .D = 80},
+    {"attention", .T = 129, .S = 129, .G = 2, .g = 1, .D = 128},
+    {"attention", .T = 40, .S = 40, .G = 1, .g = 71, .D = 7},
+    {"attention", .T = 200, .S = 100, .G = 2, .g = 3, .D = 16, .window = 1},
+    {"attention", .T = 200, .S = 100, .G = 2, .g = 3, .D = 16, .window = 37},
+    {"attention", .T = 100, .S = 100, .G = 2, .g = 1, .D = 16, .window = 5000},
+    {"attention", .T = 1500, .S = 1500, .G = 1, .g = 1, .D = 16},
+    {"attention", .T = 1500, .S = 1500, .G = 1, .g = 2, .D = 16, .window = 300},
+    {"swiglu", .T = 1, .kept = 1, .padded = 1},
+    {"swiglu", .T = 3, .kept = 0, .padded = 8},
+    {"swiglu", .T = 3, .kept = 0, .padded = 0},
+    {"swiglu", .T = 9, .kept = 77, .padded = 77},
+    {"swiglu", .T = 9, .kept = 77, .padded = 96},
+    {"swiglu", .T = 33, .kept = 1537, .padded = 1600},
+    {"nll", .T = 1, .C = 8, .V = 1, .slice = 1},
+    {"nll", .T = 9, .C = 33, .V = 101, .slice = 1},
+    {"nll", .T = 9, .C = 33, .V = 101, .slice = 7},
+    {"nll", .T = 64, .C = 64, .V = 1000, .slice = 1000},
+    {"nll", .T = 33, .C = 16, .V = 5003, .slice = 2048},
+    {"nll", .T = 3, .C = 8, .V = 50257, .slice = 60000},
+    {"swap_units", .C = 1, .N = 2, .pairs = 1},
+    {"swap_units", .C = 5, .N = 9, .pairs = 0},
+    {"swap_units", .C = 5, .N = 9, .pairs = 4},
+    {"swap_units", .C = 1153, .N = 64, .pairs = 32},
+    {"swap_units", .C = 20011, .N = 5, .pairs = 2},
+    {"activation_stats", .T = 1, .N = 1},
+    {"activation_stats", .T = 4, .N = 0},
+    {"activation_stats", .T = 1000, .N = 7},
+    {"activation_stats", .T = 65, .N = 389},
+};
+const size_t n_op_cases = POL_COUNT(op_cases);
+
+static const op_spec *spec_of(const char *op)
+{
+    for (size_t i = 0; i < POL_COUNT(specs); i++)
+        if (strcmp(specs[i].name, op) == 0)
+            return &specs[i];
+    fail_msg("no op is called %s", op);
+    return NULL;
+}
+
+static double *run(const op_spec *spec, const op_case *c, pol_backend *be)
+{
+    rig r = rig_open(be);
+    double *out = calloc((size_t)spec->outputs(c) + 1, sizeof *out);
+    assert_non_null(out);
+    spec->run(&r, c, out);
+    rig_close(&r);
+    return out;
+}
+
+/* The sizes of a case that are not 0, for a message. */
+static const char *case_text(const op_case *c, char *out, size_t size)
+{
+    const struct {
+        const char *name;
+        int64_t value;
+    } d[] = {{"T", c->T}, {"S", c->S}, {"C", c->C}, {"N", c->N}, {"G", c->G}, {"g", c->g}, {"D", c->D}, {"V", c->V}, {"kept", c->kept},
+             {"padded", c->padded}, {"window", c->window}, {"slice", c->slice}, {"pairs", c->pairs}, {"bias", c->bias}, {"in_place", c->in_place}};
+    int n = snprintf(out, size, "%s", c->op);
+    for (size_t i = 0; i < POL_COUNT(d); i++)
+        if (d[i].value)
+            n += snprintf(out + n, size - (size_t)n, " %s=%lld", d[i].name, (long long)d[i].value);
+    return out;
+}
+
+void check_case(const op_case *c, pol_backend *be, pol_backend *reference)
+{
+    const op_spec *spec = spec_of(c->op);
+    const int64_t n = spec->outputs(c);
+    double *want = run(spec, c, reference), *got = run(spec, c, be);
+    double error = 0, energy = 0, worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double e = fabs(got[i] - want[i]);
+        error += e * e;
+        energy += want[i] * want[i];
+        worst = e > worst || isnan(e) ? e : worst;
+    }
+    char text[256];
+    const double rms = n ? sqrt(energy / (double)n) : 0;
+    if (!(error <= spec->nmse * energy && worst <= spec->max * rms))
+        fail_msg("%s on %s: NMSE %.3g (at most %.3g), largest error %.3g of the root mean square (at most %.3g)",
+                 case_text(c, text, sizeof text), be->info.backend, error / energy, spec->nmse, worst / rms, spec->max);
+    free(want);
+    free(got);
+}

@@ -1,0 +1,127 @@
+#include "tests/ops/rig.h"
+
+#include <math.h>
+
+#include "core/base/rng.h"
+
+enum { FENCE = 5, IMPOSSIBLE_ID = -77777 };
+
+rig rig_open(pol_backend *be) { return (rig){.ctx = be->ctx, .be = be}; }
+
+static void *host_array(int64_t n, size_t size)
+{
+    void *p = malloc((size_t)n * size + 1);
+    assert_non_null(p);
+    return p;
+}
+
+/* Uploads n values between the fences. */
+static pol_view make(rig *r, pol_dtype dtype, int64_t n, const double *values)
+{
+    pol_buf *buf;
+    const int64_t all = n + 2 * FENCE;
+    assert_ok(r->ctx, pol_buf_new(r->be, dtype, all, &buf));
+    union {
+        float *f32;
+        double *f64;
+        int32_t *i32;
+        void *any;
+    } host = {.any = host_array(all, sizeof(double))};
+    for (int64_t i = 0; i < all; i++) {
+        const bool fence = i < FENCE || i >= n + FENCE;
+        if (dtype == POL_I32)
+            host.i32[i] = fence ? IMPOSSIBLE_ID : (int32_t)values[i - FENCE];
+        else if (dtype == POL_F64)
+            host.f64[i] = fence ? NAN : values[i - FENCE];
+        else
+            host.f32[i] = fence ? NAN : (float)values[i - FENCE];
+    }
+    assert_ok(r->ctx, pol_upload(r->be, buf, 0, host.any, all));
+    free(host.any);
+    assert_true((size_t)r->n_made < POL_COUNT(r->made));
+    r->made[r->n_made].v = (pol_view){buf, FENCE};
+    r->made[r->n_made].n = n;
+    return r->made[r->n_made++].v;
+}
+
+pol_view rig_normal(rig *r, pol_dtype dtype, int64_t n, double scale)
+{
+    float *x = host_array(n, sizeof *x);
+    double *values = host_array(n, sizeof *values);
+    pol_normal(1, POL_STREAM_TEST, 0, (uint32_t)r->n_made, n, x);
+    for (int64_t i = 0; i < n; i++)
+        values[i] = x[i] * scale;
+    const pol_view v = make(r, dtype, n, values);
+    free(values);
+    free(x);
+    return v;
+}
+
+pol_view rig_values(rig *r, pol_dtype dtype, int64_t n, const float *values)
+{
+    double *copy = host_array(n, sizeof *copy);
+    for (int64_t i = 0; i < n; i++)
+        copy[i] = values[i];
+    const pol_view v = make(r, dtype, n, copy);
+    free(copy);
+    return v;
+}
+
+pol_view rig_zero(rig *r, pol_dtype dtype, int64_t n) { return rig_normal(r, dtype, n, 0); }
+
+pol_view rig_ids(rig *r, int64_t n, int32_t low, int32_t high)
+{
+    float *u = host_array(n, sizeof *u);
+    pol_uniform(1, POL_STREAM_TEST, 0, (uint32_t)r->n_made, n, u);
+    for (int64_t i = 0; i < n; i++)
+        u[i] = floorf(u[i] * (float)(high - low + 1)) + (float)low;
+    const pol_view v = rig_values(r, POL_I32, n, u);
+    free(u);
+    return v;
+}
+
+pol_view rig_cos_sin(rig *r, int64_t S, int64_t D)
+{
+    float *table = host_array(S * D, sizeof *table);
+    for (int64_t p = 0; p < S; p++)
+        for (int64_t d = 0; d < D / 2; d++) {
+            const double angle = (double)p * pow(10000.0, -2.0 * (double)d / (double)D);
+            table[p * D + d] = (float)cos(angle);
+            table[p * D + D / 2 + d] = (float)sin(angle);
+        }
+    const pol_view v = rig_values(r, POL_F32, S * D, table);
+    free(table);
+    return v;
+}
+
+static void read_any(rig *r, const pol_buf *buf, int64_t at, int64_t n, double *out)
+{
+    int32_t *i32 = host_array(n, sizeof(double));
+    float *f32 = (float *)i32;
+    double *f64 = (double *)i32;
+    assert_ok(r->ctx, pol_download(r->be, buf, at, i32, n));
+    for (int64_t i = 0; i < n; i++)
+        out[i] = buf->dtype == POL_I32 ? i32[i] : buf->dtype == POL_F64 ? f64[i] : f32[i];
+    free(i32);
+}
+
+void rig_read(rig *r, pol_view v, int64_t n, double *out) { read_any(r, v.buf, v.at, n, out); }
+
+static void check_fence(rig *r, int which, int64_t at)
+{
+    double fence[FENCE];
+    read_any(r, r->made[which].v.buf, at, FENCE, fence);
+    for (int i = 0; i < FENCE; i++)
+        if (!(isnan(fence[i]) || fence[i] == IMPOSSIBLE_ID))
+            fail_msg("tensor %d: element %lld outside the operand was written: %g", which, (long long)(at - FENCE + i), fence[i]);
+}
+
+void rig_close(rig *r)
+{
+    for (int i = 0; i < r->n_made; i++) {
+        check_fence(r, i, 0);
+        check_fence(r, i, FENCE + r->made[i].n);
+        pol_buf_free(r->be, r->made[i].v.buf);
+    }
+    r->n_made = 0;
+}

@@ -1,0 +1,59 @@
+/* test_conformance.c - every case of the table on every usable device, against the reference. */
+#include "backends/drivers.h"
+#include "tests/ops/conformance.h"
+
+static void check_backend(pol_context *ctx, const pol_backend_options *o)
+{
+    pol_backend *be, *reference;
+    assert_ok(ctx, pol_backend_open(ctx, o, &be));
+    assert_ok(ctx, pol_reference_open(ctx, &reference));
+    for (size_t i = 0; i < n_op_cases; i++)
+        check_case(&op_cases[i], be, reference);
+    assert_int_equal(be->bytes_in_use, 0);
+    pol_backend_close(reference);
+    pol_backend_close(be);
+}
+
+static void test_every_device(void **state)
+{
+    pol_context *ctx = *state;
+    pol_device_info *list;
+    int64_t n;
+    assert_ok(ctx, pol_device_list(ctx, &list, &n));
+    for (int64_t i = 0; i < n; i++) {
+        char index[16];
+        snprintf(index, sizeof index, "%d", list[i].index);
+        if (list[i].usable)
+            check_backend(ctx, &(pol_backend_options){.name = list[i].backend, .device = index});
+        else
+            printf("skipped: %s %s: %s\n", list[i].backend, index, list[i].reason);
+    }
+    pol_device_list_free(ctx, list);
+}
+
+/* libgomp is not built for ThreadSanitizer, which then sees races in every barrier. */
+#if !defined(__SANITIZE_THREAD__)
+static void test_thread_counts(void **state)
+{
+    for (int32_t threads = 2; threads <= 3; threads++)
+        check_backend(*state, &(pol_backend_options){.name = "cpu", .threads = threads});
+}
+#endif
+
+static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
+static int teardown(void **state)
+{
+    pol_context_free(*state);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_device),
+#if !defined(__SANITIZE_THREAD__)
+        cmocka_unit_test(test_thread_counts),
+#endif
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
