@@ -1,0 +1,83 @@
+/* settings.c - the two presets, and what settings may be. */
+#include <math.h>
+
+#include "core/base/base.h"
+#include "pollard/learn.h"
+
+enum { MAX_MASKS = 4096, MAX_SEQUENCES_PER_MASK = 1 << 20, MAX_WINDOW = 1 << 20 };
+
+/* Sequences drawn by a run are counted in int64_t, with room to spare. */
+static const int64_t MAX_PASSES = (int64_t)1 << 48;
+
+static const char *const baseline_names[] = {"leave-one-out", "moving-average", "none"};
+
+/* Why smin = 0.01: the score of a unit at the floor is then at most (1 - smin) / sqrt(smin (1 - smin)) = 9.95, so one
+ * lucky mask lifts it by at most 10 lr A_k (0.04 a standard deviation of the loss at lr 0.06, K = 16) and not to the
+ * middle at once; over 10,000 passes each such unit is still drawn about 100 times; and when all else is settled the
+ * masks differ from the hard mask in 1 % of the units. */
+static const float UNITS_SMIN = 0.01f;
+
+void pol_learn_units(int64_t passes, pol_learn_settings *out)
+{
+    *out = (pol_learn_settings){
+        .mask_samples = 16,
+        .sequences_per_mask = 1,
+        .shared_sequences = true,
+        .baseline = POL_BASELINE_LEAVE_ONE_OUT,
+        .baseline_window = 5,
+        .score = POL_SCORE_SQRT,
+        .normalise = true,
+        .schedule = POL_SCHEDULE_COSINE,
+        .seed = 42,
+        .smin = UNITS_SMIN,
+    };
+    out->steps = pol_max_i64(1, passes / (out->mask_samples * out->sequences_per_mask));
+}
+
+void pol_learn_reference(int64_t steps, pol_learn_settings *out)
+{
+    *out = (pol_learn_settings){
+        .mask_samples = 2,
+        .sequences_per_mask = 8,
+        .shared_sequences = true,
+        .baseline = POL_BASELINE_MOVING_AVERAGE,
+        .baseline_window = 5,
+        .score = POL_SCORE_SQRT,
+        .learning_rate = 2e-3,
+        .schedule = POL_SCHEDULE_COSINE,
+        .steps = steps,
+        .seed = 42,
+    };
+}
+
+static pol_status check_range(pol_context *ctx, const char *name, int64_t value, int64_t lo, int64_t hi)
+{
+    if (value < lo || value > hi)
+        return pol_fail(ctx, POL_EARG, "settings: %s: %lld is outside %lld..%lld", name, (long long)value,
+                        (long long)lo, (long long)hi);
+    return POL_OK;
+}
+
+pol_status pol_learn_check(pol_context *ctx, const pol_learn_settings *o)
+{
+    POL_TRY(check_range(ctx, "baseline", o->baseline, POL_BASELINE_LEAVE_ONE_OUT, POL_BASELINE_NONE));
+    POL_TRY(check_range(ctx, "score", o->score, POL_SCORE_SQRT, POL_SCORE_TEXTBOOK));
+    POL_TRY(check_range(ctx, "schedule", o->schedule, POL_SCHEDULE_COSINE, POL_SCHEDULE_CONSTANT));
+    POL_TRY(check_range(ctx, "mask_samples", o->mask_samples, 1, MAX_MASKS));
+    if (o->mask_samples < 2 && o->baseline != POL_BASELINE_NONE)
+        return pol_fail(ctx, POL_EARG, "settings: mask_samples: 1 mask a step, baseline %s needs 2",
+                        baseline_names[o->baseline]);
+    if (o->mask_samples < 2 && o->normalise)
+        return pol_fail(ctx, POL_EARG, "settings: mask_samples: 1 mask a step has no deviation to normalise by");
+    POL_TRY(check_range(ctx, "sequences_per_mask", o->sequences_per_mask, 1, MAX_SEQUENCES_PER_MASK));
+    if (o->baseline == POL_BASELINE_MOVING_AVERAGE)
+        POL_TRY(check_range(ctx, "baseline_window", o->baseline_window, 1, MAX_WINDOW));
+    POL_TRY(check_range(ctx, "steps", o->steps, 1, MAX_PASSES / o->mask_samples / o->sequences_per_mask));
+    if (!isfinite(o->learning_rate) || o->learning_rate < 0.0)
+        return pol_fail(ctx, POL_EARG, "settings: learning_rate: %g is not a positive number", o->learning_rate);
+    if (o->learning_rate == 0.0 && !o->normalise)
+        return pol_fail(ctx, POL_EARG, "settings: learning_rate: 0 means sized to the passes, which needs normalise");
+    if (!(o->smin >= 0.0f && o->smin < 0.5f))
+        return pol_fail(ctx, POL_EARG, "settings: smin: %g is outside [0, 0.5)", (double)o->smin);
+    return POL_OK;
+}
