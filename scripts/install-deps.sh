@@ -18,7 +18,7 @@ packages=(
 for option in "$@"; do
     case $option in
     --demo) packages+=(python3 python3-pip unzip) ;;
-    --fuzz) packages+=(clang libclang-rt-dev) ;;
+    --fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
     --format) packages+=(clang-format) ;;
     *) die "unknown option '$option' (--demo, --fuzz, --format)" ;;
     esac
