@@ -1,1 +1,102 @@
-int main(void){return 0;}
+/* main.c - `pollard COMMAND ...`: the command table, help, signals. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static const cli_command commands[] = {
+    {"prune", "prune MODEL --data FILE... --keep SHARE --out RUN [options]",
+     "Learns which heads, channels and blocks a model can do without; writes a run.", cmd_prune, help_prune},
+    {"estimate", "estimate MODEL --data FILE... --keep SHARE [options]",
+     "Prints what a prune with these options would need: memory, tokens, time. Does no work.", cmd_estimate, help_prune},
+    {"eval", "eval MODEL|RUN --text FILE [options]", "Measures perplexity of a model, or of a run's pruned model, on a text.", cmd_eval,
+     help_eval},
+    {"export", "export RUN --format zeros|hf --out DIR [options]", "Writes the pruned model of a run as a model folder.", cmd_export,
+     help_export},
+    {"inspect", "inspect MODEL|RUN [options]", "Shows a model's shape, or what a run kept, layer by layer.", cmd_inspect, help_inspect},
+    {"devices", "devices [options]", "Lists the devices this build can use, and why one cannot be used.", cmd_devices, help_devices},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static pol_context *signalled;
+
+static void on_signal(int number)
+{
+    static volatile sig_atomic_t asked;
+    if (asked++)
+        _exit(128 + number); /* asked twice: at once; the last checkpoint stands */
+    pol_context_stop(signalled);
+}
+
+static const cli_command *find(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(commands[i].name, name))
+            return &commands[i];
+    return NULL;
+}
+
+static void overview(FILE *out)
+{
+    fprintf(out, "pollard %s - prunes large language models: whole channels, heads and blocks, with forward passes only\n\n", pol_version());
+    for (int i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].text);
+    fputs("  help      pollard help COMMAND shows a command's options.\n"
+          "\nMODEL is a Hugging Face folder or a GGUF file; RUN is a folder that prune wrote.\n"
+          "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unusable input, 130 interrupted (state saved).\n",
+          out);
+}
+
+static int help(const char *name)
+{
+    const cli_command *c = name ? find(name) : NULL;
+    if (name && !c) {
+        fprintf(stderr, "pollard help: '%s' is no command; see 'pollard help'\n", name);
+        return EXIT_USAGE;
+    }
+    if (!c) {
+        overview(stdout);
+        return EXIT_DONE;
+    }
+    printf("Usage: pollard %s\n%s\n\n", c->usage, c->text);
+    c->help();
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        overview(stderr);
+        return EXIT_USAGE;
+    }
+    if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+        return help(argc > 2 ? argv[2] : NULL);
+    if (!strcmp(argv[1], "--version")) {
+        printf("pollard %s\n", pol_version());
+        return EXIT_DONE;
+    }
+    const cli_command *c = find(argv[1]);
+    if (!c) {
+        fprintf(stderr, "pollard: '%s' is no command; see 'pollard help'\n", argv[1]);
+        return EXIT_USAGE;
+    }
+    if (argc > 2 && !strcmp(argv[2], "--help"))
+        return help(c->name);
+    if (pol_context_new(NULL, &signalled) != POL_OK) {
+        fputs("pollard: no memory\n", stderr);
+        return EXIT_FAILED;
+    }
+    const struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    const int code = c->run(signalled, argc - 1, argv + 1);
+    pol_context_free(signalled);
+    /* A result that could not be written is a failure, not a success. */
+    if (fflush(stdout) != 0 && code == EXIT_DONE) {
+        perror("pollard: standard output");
+        return EXIT_FAILED;
+    }
+    return code;
+}

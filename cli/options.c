@@ -1,0 +1,180 @@
+/* options.c - parsing by table. */
+#include "options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool wrong(const char *command, const char *option, const char *value, const char *what)
+{
+    fprintf(stderr, "pollard %s: --%s: '%s' %s\n", command, option, value, what);
+    return false;
+}
+
+static bool out_of_range(const char *command, const cli_option *o, const char *value)
+{
+    char what[96];
+    snprintf(what, sizeof what, "is outside %.12g..%.12g", o->lo, o->hi);
+    return wrong(command, o->name, value, what);
+}
+
+static bool parse_int(const char *command, const cli_option *o, const char *value)
+{
+    char *end;
+    errno = 0;
+    const long long x = strtoll(value, &end, 10);
+    if (end == value || *end || errno)
+        return wrong(command, o->name, value, "is not a whole number");
+    if ((double)x < o->lo || (double)x > o->hi)
+        return out_of_range(command, o, value);
+    *(int64_t *)o->target = x;
+    return true;
+}
+
+static bool parse_real(const char *command, const cli_option *o, const char *value)
+{
+    char *end;
+    const double x = strtod(value, &end);
+    if (end == value || *end || !isfinite(x))
+        return wrong(command, o->name, value, "is not a number");
+    if (x < o->lo || x > o->hi)
+        return out_of_range(command, o, value);
+    *(double *)o->target = x;
+    return true;
+}
+
+static bool parse_size(const char *command, const cli_option *o, const char *value)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double x = strtod(value, &end);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    if (unit) {
+        x = ldexp(x, 10 * (int)(unit - units + 1));
+        end++;
+        if (!strcmp(end, "iB"))
+            end += 2;
+    }
+    if (end == value || *end || !(x >= 0) || x >= 0x1p63)
+        return wrong(command, o->name, value, "is not a size such as 800M or 12G");
+    *(uint64_t *)o->target = (uint64_t)x;
+    return true;
+}
+
+static bool parse_choice(const char *command, const cli_option *o, const char *value)
+{
+    char known[256] = "is none of";
+    for (int i = 0; o->choices[i]; i++) {
+        if (!strcmp(o->choices[i], value)) {
+            *(int *)o->target = i;
+            return true;
+        }
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s %s", i ? "," : "", o->choices[i]);
+    }
+    return wrong(command, o->name, value, known);
+}
+
+static bool add_file(cli_list *list, const char *value)
+{
+    const char **items = realloc((void *)list->items, (size_t)(list->n + 1) * sizeof *items);
+    if (!items) {
+        fputs("pollard: no memory for the arguments\n", stderr);
+        return false;
+    }
+    items[list->n++] = value;
+    list->items = items;
+    return true;
+}
+
+static bool apply(const char *command, const cli_option *o, const char *value)
+{
+    switch (o->kind) {
+    case CLI_FLAG: *(bool *)o->target = true; return true;
+    case CLI_UNSET: *(bool *)o->target = false; return true;
+    case CLI_STRING: *(const char **)o->target = value; return true;
+    case CLI_INT: return parse_int(command, o, value);
+    case CLI_REAL: return parse_real(command, o, value);
+    case CLI_SIZE: return parse_size(command, o, value);
+    case CLI_CHOICE: return parse_choice(command, o, value);
+    case CLI_FILES: return add_file(o->target, value);
+    }
+    return false;
+}
+
+static const cli_option *find(const cli_option *options, const char *name, size_t n)
+{
+    for (const cli_option *o = options; o->name; o++)
+        if (strlen(o->name) == n && !strncmp(o->name, name, n))
+            return o;
+    return NULL;
+}
+
+bool cli_parse(const char *command, const cli_option *options, int argc, char **argv, const char **args, int max_args, int *n_args)
+{
+    bool only_args = false;
+    *n_args = 0;
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i];
+        if (!only_args && !strcmp(a, "--")) {
+            only_args = true;
+            continue;
+        }
+        if (only_args || strncmp(a, "--", 2)) {
+            if (*n_args == max_args) {
+                fprintf(stderr, "pollard %s: '%s' is one argument too many; see 'pollard help %s'\n", command, a, command);
+                return false;
+            }
+            args[(*n_args)++] = a;
+            continue;
+        }
+        const char *eq = strchr(a, '=');
+        const size_t n = eq ? (size_t)(eq - a) - 2 : strlen(a) - 2;
+        const cli_option *o = find(options, a + 2, n);
+        if (!o) {
+            fprintf(stderr, "pollard %s: %.*s is no option of it; see 'pollard help %s'\n", command, (int)n + 2, a, command);
+            return false;
+        }
+        const char *value = eq ? eq + 1 : NULL;
+        if (!o->value && value)
+            return wrong(command, o->name, value, "is given to an option that takes no value");
+        if (o->value && !value && i + 1 < argc)
+            value = argv[++i];
+        if (o->value && !value) {
+            fprintf(stderr, "pollard %s: --%s needs a value: %s\n", command, o->name, o->value);
+            return false;
+        }
+        if (!apply(command, o, value))
+            return false;
+        /* --data A B C: what follows up to the next option belongs to it. */
+        while (o->kind == CLI_FILES && !eq && i + 1 < argc && argv[i + 1][0] != '-')
+            if (!apply(command, o, argv[++i]))
+                return false;
+    }
+    return true;
+}
+
+bool cli_given(int argc, char **argv, const char *name)
+{
+    const size_t n = strlen(name);
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strncmp(argv[i], "--", 2) && !strncmp(argv[i] + 2, name, n) && (argv[i][n + 2] == 0 || argv[i][n + 2] == '='))
+            return true;
+    return false;
+}
+
+void cli_print_options(const cli_option *options)
+{
+    for (const cli_option *o = options; o->name; o++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+        printf("  %-30s %s", left, o->help);
+        if (o->kind == CLI_CHOICE) {
+            fputs(": ", stdout);
+            for (int i = 0; o->choices[i]; i++)
+                printf("%s%s", i ? ", " : "", o->choices[i]);
+        }
+        fputc('\n', stdout);
+    }
+}
