@@ -36,7 +36,7 @@ run(${CC} -std=c11 -Wall -Werror ${source}/consumer.c -o ${work}/consumer-pkg-co
 run(${work}/consumer-pkg-config)
 expect_version()
 
-run(${CMAKE_COMMAND} -S ${source} -B ${work}/consumer -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_C_COMPILER=${CC} -DWANTED=${VERSION})
+run(${CMAKE_COMMAND} -S ${source} -B ${work}/consumer -G ${GENERATOR} -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_C_COMPILER=${CC} -DWANTED=${VERSION})
 run(${CMAKE_COMMAND} --build ${work}/consumer)
 run(${work}/consumer/consumer)
 expect_version()
