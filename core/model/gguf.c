@@ -173,7 +173,7 @@ static pol_status read_tensor(cursor *c, uint64_t alignment, pol_gguf_tensor *t)
     pol_gguf *g = c->g;
     const char *name;
     size_t n;
-    uint32_t n_dims, type;
+    uint32_t n_dims = 0, type = 0;
     *t = (pol_gguf_tensor){.ne = {1, 1, 1, 1}};
     POL_TRY(take_string(c, &name, &n, "a tensor name"));
     if (n == 0 || n >= sizeof t->name)
@@ -185,7 +185,7 @@ static pol_status read_tensor(cursor *c, uint64_t alignment, pol_gguf_tensor *t)
     t->n_dims = (int32_t)n_dims;
     uint64_t count = 1;
     for (uint32_t d = 0; d < n_dims; d++) {
-        uint64_t ne;
+        uint64_t ne = 0;
         POL_TRY(take(c, &ne, sizeof ne, "a tensor's shape"));
         if (ne == 0 || ne > INT64_MAX || !pol_mul_u64(count, ne, &count))
             return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s': dimension %" PRIu32 " is %" PRIu64 ", not a possible size", g->name,
@@ -262,7 +262,7 @@ static pol_status read_header(pol_gguf *g)
 {
     cursor c = {g, 0};
     char magic[4];
-    uint32_t version;
+    uint32_t version = 0;
     int64_t n_tensors, n_keys;
     POL_TRY(take(&c, magic, sizeof magic, "the magic number"));
     if (memcmp(magic, "GGUF", 4))
