@@ -1,0 +1,310 @@
+/* test_refusals.c - calls outside the contract, each with its exact code; and opening devices. */
+#include <math.h>
+
+#include "backends/drivers.h"
+#include "tests/ops/rig.h"
+
+static pol_context *ctx;
+static pol_backend *be;
+
+static int setup(void **state)
+{
+    (void)state;
+    return pol_context_new(NULL, &ctx) == POL_OK && pol_backend_open(ctx, NULL, &be) == POL_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    assert_int_equal(be->bytes_in_use, 0);
+    pol_backend_close(be);
+    pol_context_free(ctx);
+    return 0;
+}
+
+/* A valid call in `a`, one field changed, refused. */
+#define REFUSED(op, a, change, code, part)                  \
+    do {                                                    \
+        __typeof__(a) changed = a;                          \
+        changed.change;                                     \
+        assert_fails(ctx, op(be, &changed), code, part);    \
+    } while (0)
+
+static void test_embed(void **state)
+{
+    (void)state;
+    rig r = rig_open(be);
+    pol_embed_args a = {.x = rig_zero(&r, POL_F32, 6), .table = rig_zero(&r, POL_F32, 12), .ids = rig_ids(&r, 2, 0, 3), .T = 2, .C = 3, .V = 4};
+    assert_ok(ctx, pol_embed(be, &a));
+    REFUSED(pol_embed, a, T = 0, POL_EARG, "embed: T: 0 is below 1");
+    REFUSED(pol_embed, a, C = -1, POL_EARG, "embed: C: -1");
+    REFUSED(pol_embed, a, V = 10, POL_ESHAPE, "embed: table: 30 elements from 5");
+    REFUSED(pol_embed, a, ids = a.table, POL_ESHAPE, "embed: ids: element type f32, but the op takes i32");
+    REFUSED(pol_embed, a, x.buf = NULL, POL_EARG, "embed: x: no buffer");
+    REFUSED(pol_embed, a, x.at = -1, POL_ESHAPE, "embed: x");
+    REFUSED(pol_embed, a, x = a.table, POL_EARG, "embed: x overlaps table");
+    REFUSED(pol_embed, a, T = INT64_MAX, POL_ESHAPE, "embed: x"); /* T * C does not fit */
+    const int32_t bad = 4;
+    assert_ok(ctx, pol_upload(be, a.ids.buf, a.ids.at + 1, &bad, 1));
+    assert_fails(ctx, pol_embed(be, &a), POL_EARG, "embed: ids: id 4 of token 1 is not one of 4"); /* the CPU looks */
+    rig_close(&r);
+}
+
+static void test_rmsnorm(void **state)
+{
+    (void)state;
+    rig r = rig_open(be);
+    pol_rmsnorm_args a = {.y = rig_zero(&r, POL_F32, 6), .x = rig_zero(&r, POL_F32, 6), .gain = rig_zero(&r, POL_F32, 3), .T = 2, .C = 3};
+    assert_ok(ctx, pol_rmsnorm(be, &a));
+    REFUSED(pol_rmsnorm, a, eps = -1e-5f, POL_EARG, "rmsnorm: eps");
+    REFUSED(pol_rmsnorm, a, eps = NAN, POL_EARG, "rmsnorm: eps");
+    REFUSED(pol_rmsnorm, a, T = 9, POL_ESHAPE, "rmsnorm: y");
+    REFUSED(pol_rmsnorm, a, C = 0, POL_EARG, "rmsnorm: C");
+    REFUSED(pol_rmsnorm, a, gain = a.y, POL_EARG, "rmsnorm: y overlaps gain");
+    pol_rmsnorm_args shifted = a;
+    shifted.T = 1;
+    shifted.x = (pol_view){a.y.buf, a.y.at + 1};
+    assert_fails(ctx, pol_rmsnorm(be, &shifted), POL_EARG, "rmsnorm: y overlaps x"); /* in place means the same place */
+    rig_close(&r);
+}
+
+static void test_project(void **state)
+{
+    (void)state;
+    rig r = rig_open(be);
+    pol_project_args a = {.y = rig_zero(&r, POL_F32, 8), .x = rig_zero(&r, POL_F32, 6), .w = rig_zero(&r, POL_F32, 12),
+                                .bias = rig_zero(&r, POL_F32, 4), .T = 2, .N = 4, .C = 3};
+    assert_ok(ctx, pol_project(be, &a));
+    REFUSED(pol_project, a, N = -1, POL_EARG, "project: N: -1 is below 0");
+    REFUSED(pol_project, a, N = 6, POL_ESHAPE, "project: w: 18 elements from 5 do not fit a buffer of 22"); /* beyond the last unit */
+    REFUSED(pol_project, a, bias.at = a.bias.buf->n - 3, POL_ESHAPE, "project: bias");
+    REFUSED(pol_project, a, x = a.y, POL_EARG, "project: y overlaps x");
+    REFUSED(pol_project, a, bias = a.y, POL_EARG, "project: y overlaps bias");
+    assert_ok(ctx, pol_project(be, &(pol_project_args){.T = 2, .N = 0, .C = 3})); /* nothing kept: nothing is looked at */
+
+    pol_project_add_args b = {.x = a.x, .h = a.y, .w = a.w, .T = 2, .N = 4, .C = 3};
+    assert_ok(ctx, pol_project_add(be, &b));
+    REFUSED(pol_project_add, b, N = 99, POL_ESHAPE, "project_add: h");
+    REFUSED(pol_project_add, b, h = a.x, POL_EARG, "project_add: x overlaps h");
+    REFUSED(pol_project_add, b, bias = a.x, POL_EARG, "project_add: x overlaps bias");
+    REFUSED(pol_project_add, b, C = 0, POL_EARG, "project_add: C");
+    assert_ok(ctx, pol_project_add(be, &(pol_project_add_args){.T = 2, .N = 0, .C = 3}));
+    rig_close(&r);
+}
+
+static void test_attention_and_rope(void **state)
+{
+    (void)state;
+    enum { T = 6, S = 3, G = 2, g = 2, D = 4, ROW = G * (g + 2) * D };
+    rig r = rig_open(be);
+    const pol_view qkv = rig_zero(&r, POL_F32, T * ROW), out = rig_zero(&r, POL_F32, T * G * g * D);
+    const int64_t scratch = pol_attention_scratch(be, T, S, G, g, D);
+    pol_rope_args a = {.qkv = qkv, .cos_sin = rig_cos_sin(&r, S, D), .T = T, .S = S, .G = G, .g = g, .D = D};
+    assert_ok(ctx, pol_rope(be, &a));
+    REFUSED(pol_rope, a, S = 4, POL_ESHAPE, "rope: T: 6 tokens are not whole sequences of 4");
+    REFUSED(pol_rope, a, S = 0, POL_EARG, "rope: S");
+    REFUSED(pol_rope, a, D = 3, POL_ESHAPE, "rope: D: a head of 3 is not made of pairs");
+    REFUSED(pol_rope, a, g = 3, POL_ESHAPE, "rope: qkv");
+    REFUSED(pol_rope, a, g = INT64_MAX, POL_ESHAPE, "rope: qkv");
+    REFUSED(pol_rope, a, S = 6, POL_ESHAPE, "rope: cos_sin");
+
+    pol_attention_args b = {.out = out, .qkv = qkv, .scratch = rig_zero(&r, POL_F32, scratch), .T = T, .S = S, .G = G, .g = g, .D = D,
+                                  .scale = 1};
+    assert_ok(ctx, pol_attention(be, &b));
+    REFUSED(pol_attention, b, window = -1, POL_EARG, "attention: window");
+    REFUSED(pol_attention, b, G = -1, POL_EARG, "attention: G");
+    REFUSED(pol_attention, b, T = 7, POL_ESHAPE, "attention: T: 7 tokens");
+    REFUSED(pol_attention, b, out = qkv, POL_EARG, "attention: out overlaps qkv");
+    REFUSED(pol_attention, b, scratch = out, scratch < T * G * g * D ? POL_EARG : POL_ESHAPE, "scratch");
+    REFUSED(pol_attention, b, scratch.at = b.scratch.buf->n - scratch + 1, POL_ESHAPE, "attention: scratch");
+    rig_close(&r);
+}
+
+static void test_swiglu_and_nll(void **state)
+{
+    (void)state;
+    rig r = rig_open(be);
+    pol_swiglu_args a = {.h = rig_zero(&r, POL_F32, 8), .gu = rig_zero(&r, POL_F32, 16), .T = 2, .kept = 3, .padded = 4};
+    assert_ok(ctx, pol_swiglu(be, &a));
+    REFUSED(pol_swiglu, a, kept = 5, POL_EARG, "swiglu: padded: 4 is below 5");
+    REFUSED(pol_swiglu, a, kept = -1, POL_EARG, "swiglu: kept");
+    REFUSED(pol_swiglu, a, padded = 7, POL_ESHAPE, "swiglu: h: 14 elements");
+    REFUSED(pol_swiglu, a, h = a.gu, POL_EARG, "swiglu: h overlaps gu");
+
+    pol_nll_args b = {.nll = rig_zero(&r, POL_F32, 2), .x = rig_zero(&r, POL_F32, 6), .w = rig_zero(&r, POL_F32, 15),
+                            .target = rig_ids(&r, 2, 0, 4), .scratch = rig_zero(&r, POL_F32, 6), .T = 2, .C = 3, .V = 5, .slice = 3};
+    assert_ok(ctx, pol_nll(be, &b));
+    REFUSED(pol_nll, b, slice = 0, POL_EARG, "nll: slice");
+    REFUSED(pol_nll, b, slice = 9, POL_ESHAPE, "nll: scratch");
+    REFUSED(pol_nll, b, V = 9, POL_ESHAPE, "nll: w");
+    REFUSED(pol_nll, b, target = b.nll, POL_ESHAPE, "nll: target: element type");
+    REFUSED(pol_nll, b, scratch = b.w, POL_EARG, "nll: scratch overlaps w");
+    const int32_t bad = 5;
+    assert_ok(ctx, pol_upload(be, b.target.buf, b.target.at, &bad, 1));
+    assert_fails(ctx, pol_nll(be, &b), POL_EARG, "nll: target: id 5 of token 0 is not one of 5");
+    rig_close(&r);
+}
+
+static void test_swap_and_stats(void **state)
+{
+    (void)state;
+    const int32_t low[] = {0, 1}, high[] = {3, 2}, twice[] = {3, 3}, outside[] = {3, 4}, negative[] = {-1, 2};
+    rig r = rig_open(be);
+    pol_swap_args a = {.w = rig_zero(&r, POL_F32, 12), .unit = 3, .n_units = 4, .n_pairs = 2, .a = low, .b = high};
+    assert_ok(ctx, pol_swap_units(be, &a));
+    REFUSED(pol_swap_units, a, n_units = 6, POL_ESHAPE, "swap_units: w: 18 elements");
+    REFUSED(pol_swap_units, a, n_pairs = 3, POL_EARG, "swap_units: n_pairs: 3 pairs of 4 units");
+    REFUSED(pol_swap_units, a, unit = 0, POL_EARG, "swap_units: unit");
+    REFUSED(pol_swap_units, a, w.buf = NULL, POL_EARG, "swap_units: w");
+    REFUSED(pol_swap_units, a, b = NULL, POL_EARG, "swap_units: b: no indices");
+    REFUSED(pol_swap_units, a, b = twice, POL_EARG, "swap_units: pair 1: unit 3 is named twice");
+    REFUSED(pol_swap_units, a, b = low, POL_EARG, "swap_units: pair 0: unit 0 is named twice");
+    REFUSED(pol_swap_units, a, b = outside, POL_EARG, "swap_units: pair 1: unit 4 is not one of 4");
+    REFUSED(pol_swap_units, a, a = negative, POL_EARG, "swap_units: pair 0: unit -1 is not one of 4");
+
+    pol_activation_stats_args b = {.x = a.w, .sum = rig_zero(&r, POL_F64, 4), .sumsq = rig_zero(&r, POL_F64, 4), .T = 3, .N = 4};
+    assert_ok(ctx, pol_activation_stats(be, &b));
+    REFUSED(pol_activation_stats, b, sum = a.w, POL_ESHAPE, "activation_stats: sum: element type f32, but the op takes f64");
+    REFUSED(pol_activation_stats, b, sumsq = b.sum, POL_EARG, "activation_stats: sum overlaps sumsq");
+    REFUSED(pol_activation_stats, b, T = 9, POL_ESHAPE, "activation_stats: x");
+    REFUSED(pol_activation_stats, b, N = -1, POL_EARG, "activation_stats: N");
+    rig_close(&r);
+}
+
+static void test_buffers(void **state)
+{
+    (void)state;
+    pol_buf *a, *b;
+    double x[3] = {1.5, -2, 1e300}, back[4] = {7, 7, 7, 7};
+    assert_ok(ctx, pol_buf_new(be, POL_F64, 10, &a));
+    assert_int_equal(be->bytes_in_use, 80);
+    assert_ok(ctx, pol_buf_new(be, POL_I32, 0, &b));
+    assert_int_equal(be->bytes_in_use, 80);
+    assert_ok(ctx, pol_upload(be, a, 7, x, 3));
+    assert_ok(ctx, pol_download(be, a, 6, back, 4));
+    assert_true(back[0] == 0 && back[1] == 1.5 && back[3] == 1e300); /* new memory is zero */
+    assert_ok(ctx, pol_fill_zero(be, a, 8, 2));
+    assert_ok(ctx, pol_download(be, a, 6, back, 4));
+    assert_true(back[1] == 1.5 && back[2] == 0 && back[3] == 0);
+    assert_fails(ctx, pol_upload(be, a, 8, x, 3), POL_ESHAPE, "upload: 3 elements from 8 do not fit a buffer of 10");
+    assert_fails(ctx, pol_upload(be, a, -1, x, 3), POL_ESHAPE, "upload");
+    assert_fails(ctx, pol_download(be, a, 0, back, 11), POL_ESHAPE, "download");
+    assert_fails(ctx, pol_download(be, NULL, 0, back, 1), POL_ESHAPE, "download");
+    assert_fails(ctx, pol_fill_zero(be, a, INT64_MAX, INT64_MAX), POL_ESHAPE, "fill_zero");
+    pol_buf_free(be, b);
+    pol_buf_free(be, a);
+    pol_buf_free(be, NULL);
+    assert_int_equal(be->bytes_in_use, 0);
+    assert_true(be->bytes_peak >= 80);
+    assert_fails(ctx, pol_buf_new(be, POL_F32, -1, &a), POL_EARG, "buffer: -1");
+    assert_null(a);
+    assert_fails(ctx, pol_buf_new(be, (pol_dtype)17, 1, &a), POL_EARG, "type 17");
+    assert_fails(ctx, pol_buf_new(be, POL_F32, INT64_MAX, &a), POL_ENOMEM, "buffer: 9223372036854775807 elements");
+    assert_fails(ctx, pol_buf_new(be, POL_BF16, 1, &a), POL_EUNSUPPORTED, "16-bit");
+    assert_int_equal(be->bytes_in_use, 0);
+}
+
+/* An allocator that refuses once its budget is spent. */
+typedef struct budget {
+    size_t left;
+} budget;
+
+static void *budget_realloc(void *user, void *block, size_t bytes)
+{
+    budget *b = user;
+    if (bytes > b->left)
+        return NULL;
+    b->left -= bytes;
+    return realloc(block, bytes);
+}
+
+static void budget_free(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+static void test_memory_runs_out(void **state)
+{
+    (void)state;
+    budget b = {1 << 20};
+    pol_context *tight;
+    pol_backend *poor;
+    pol_buf *buf;
+    assert_int_equal(pol_context_new(&(pol_allocator){&b, budget_realloc, budget_free}, &tight), POL_OK);
+    assert_ok(tight, pol_backend_open(tight, NULL, &poor));
+    assert_fails(tight, pol_buf_new(poor, POL_F32, 1 << 20, &buf), POL_ENOMEM, "no memory for");
+    assert_null(buf);
+    assert_int_equal(poor->bytes_in_use, 0);
+    rig r = rig_open(poor);
+    pol_nll_args a = {.nll = rig_zero(&r, POL_F32, 2), .x = rig_zero(&r, POL_F32, 6), .w = rig_zero(&r, POL_F32, 15),
+                            .target = rig_ids(&r, 2, 0, 4), .scratch = rig_zero(&r, POL_F32, 6), .T = 2, .C = 3, .V = 5, .slice = 3};
+    assert_ok(tight, pol_nll(poor, &a));
+    const size_t left = b.left;
+    b.left = 0;
+    assert_fails(tight, pol_nll(poor, &a), POL_ENOMEM, "no memory for");
+    b.left = left;
+    rig_close(&r);
+    pol_backend_close(poor);
+    b.left = 0;
+    pol_device_info *list;
+    int64_t n;
+    assert_fails(tight, pol_device_list(tight, &list, &n), POL_ENOMEM, "no memory for");
+    assert_fails(tight, pol_backend_open(tight, NULL, &poor), POL_ENOMEM, "no memory for");
+    assert_null(poor);
+    pol_context_free(tight);
+}
+
+static void test_devices(void **state)
+{
+    (void)state;
+    pol_device_info *list;
+    int64_t n;
+    assert_ok(ctx, pol_device_list(ctx, &list, &n));
+    int64_t cpu = -1;
+    for (int64_t i = 0; i < n; i++)
+        if (strcmp(list[i].backend, "cpu") == 0)
+            cpu = i;
+    assert_true(cpu >= 0);
+    assert_true(list[cpu].usable && list[cpu].memory_bytes > 0 && list[cpu].name[0] && strstr(list[cpu].detail, "OpenBLAS"));
+
+    pol_backend *opened;
+    const pol_backend_options good[] = {{.name = "auto"}, {.name = "cpu"}, {.name = "cpu", .device = "0"}, {.name = "cpu", .device = list[cpu].name}, {.threads = 2}};
+    for (size_t i = 0; i < POL_COUNT(good); i++) {
+        assert_ok(ctx, pol_backend_open(ctx, &good[i], &opened));
+        assert_string_equal(pol_backend_info(opened)->backend, good[i].name && strcmp(good[i].name, "auto") ? good[i].name : list[0].backend);
+        pol_backend_close(opened);
+    }
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "abacus"}, &opened), POL_EARG, "backend: 'abacus' is not one of this build's");
+    assert_null(opened);
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .device = "7"}, &opened), POL_EARG, "device: '7'");
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = -1}, &opened), POL_EARG, "threads: -1");
+    pol_backend_close(NULL);
+    pol_device_list_free(ctx, list);
+}
+
+static void test_table_of_another_version(void **state)
+{
+    (void)state;
+    pol_ops ops = *be->ops;
+    assert_ok(ctx, pol_ops_check(ctx, "cpu", &ops));
+    ops.abi++;
+    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table is version 2");
+    ops = *be->ops;
+    ops.size -= 8;
+    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table is version 1");
+    ops = *be->ops;
+    ops.swiglu = NULL;
+    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table lacks swiglu");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_embed),          cmocka_unit_test(test_rmsnorm),         cmocka_unit_test(test_project),
+        cmocka_unit_test(test_attention_and_rope), cmocka_unit_test(test_swiglu_and_nll), cmocka_unit_test(test_swap_and_stats),
+        cmocka_unit_test(test_buffers),        cmocka_unit_test(test_memory_runs_out), cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_table_of_another_version),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
