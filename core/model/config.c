@@ -33,17 +33,21 @@ pol_status pol_config_set_shape(pol_context *ctx, const char *where, const pol_r
     POL_TRY(check_range(ctx, where, "the number of positions", s->positions, 1, MAX_POSITIONS));
     POL_TRY(check_range(ctx, where, "the sliding window", s->window, 0, MAX_POSITIONS));
     if (s->heads % s->groups)
-        return pol_fail(ctx, POL_EFORMAT, "%s: %" PRId64 " heads do not divide into %" PRId64 " key/value heads", where, s->heads, s->groups);
+        return pol_fail(ctx, POL_EFORMAT, "%s: %" PRId64 " heads do not divide into %" PRId64 " key/value heads", where,
+                        s->heads, s->groups);
     int64_t head_dim = s->head_dim;
     if (!head_dim) {
         if (s->hidden % s->heads)
-            return pol_fail(ctx, POL_EFORMAT, "%s: hidden size %" PRId64 " does not divide into %" PRId64 " heads and no head size is given",
+            return pol_fail(ctx, POL_EFORMAT,
+                            "%s: hidden size %" PRId64 " does not divide into %" PRId64
+                            " heads and no head size is given",
                             where, s->hidden, s->heads);
         head_dim = s->hidden / s->heads;
     }
     POL_TRY(check_range(ctx, where, "the head size", head_dim, 2, MAX_HEAD_DIM));
     if (head_dim % 2)
-        return pol_fail(ctx, POL_EFORMAT, "%s: head size %" PRId64 " is odd, rotary embedding needs pairs", where, head_dim);
+        return pol_fail(ctx, POL_EFORMAT, "%s: head size %" PRId64 " is odd, rotary embedding needs pairs", where,
+                        head_dim);
     c->n_layers = (int32_t)s->layers;
     c->hidden = (int32_t)s->hidden;
     c->n_groups = (int32_t)s->groups;
@@ -78,8 +82,8 @@ pol_status pol_config_check_numbers(pol_context *ctx, const char *where, const p
     POL_TRY(check_number(ctx, where, "low_freq_factor", c->rope_low_freq, 1e-6, 1e6));
     POL_TRY(check_number(ctx, where, "high_freq_factor", c->rope_high_freq, 1e-6, 1e6));
     if (c->rope_low_freq >= c->rope_high_freq)
-        return pol_fail(ctx, POL_EFORMAT, "%s: low_freq_factor %g is not below high_freq_factor %g", where, c->rope_low_freq,
-                        c->rope_high_freq);
+        return pol_fail(ctx, POL_EFORMAT, "%s: low_freq_factor %g is not below high_freq_factor %g", where,
+                        c->rope_low_freq, c->rope_high_freq);
     return POL_OK;
 }
 

@@ -25,8 +25,8 @@ static pol_status read_int_opt(reader *r, const char *suffix, int64_t *v)
 {
     const char *key = full_key(r, suffix);
     if (pol_gguf_array(r->g, key) >= 0)
-        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is an array, only one value for all layers is handled", pol_gguf_name(r->g),
-                        key);
+        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is an array, only one value for all layers is handled",
+                        pol_gguf_name(r->g), key);
     if (!pol_gguf_has(r->g, key) || pol_gguf_int(r->g, key, v))
         return POL_OK;
     return pol_fail(r->ctx, POL_EFORMAT, "%s: key '%s' is no integer", pol_gguf_name(r->g), key);
@@ -39,7 +39,8 @@ static pol_status read_int(reader *r, const char *suffix, int64_t *v)
                                    : pol_fail(r->ctx, POL_EFORMAT, "%s: key '%s' is missing", pol_gguf_name(r->g), key);
 }
 
-/* Through double to float; the range check comes with pol_config_check_numbers(), for which NaN stands for what no float can hold. */
+/* Through double to float; the range check comes with pol_config_check_numbers(), for which NaN stands for what no
+ * float can hold. */
 static pol_status read_float_opt(reader *r, const char *suffix, float *v)
 {
     const char *key = full_key(r, suffix);
@@ -63,14 +64,14 @@ static pol_status refuse_unknown(reader *r)
         const char *key = full_key(r, known[i].suffix);
         double v;
         if (pol_gguf_float(r->g, key, &v) && v != (double)known[i].neutral)
-            return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is %g, only %" PRId64 " is handled", pol_gguf_name(r->g), key, v,
-                            known[i].neutral);
+            return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is %g, only %" PRId64 " is handled",
+                            pol_gguf_name(r->g), key, v, known[i].neutral);
     }
     return POL_OK;
 }
 
-/* Llama 3.1 and later store their rope scaling as one divisor per frequency. All published models of that line differ in the factor
- * only, so the parameters are recognised and then verified against every stored number. */
+/* Llama 3.1 and later store their rope scaling as one divisor per frequency. All published models of that line differ
+ * in the factor only, so the parameters are recognised and then verified against every stored number. */
 static pol_status recognise_llama3(reader *r, pol_config *c)
 {
     static const char name[] = "rope_freqs.weight";
@@ -78,10 +79,12 @@ static pol_status recognise_llama3(reader *r, pol_config *c)
     if (!t)
         return POL_OK;
     if (c->rope_scaling != POL_ROPE_NONE)
-        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: tensor '%s' beside linear rope scaling is not handled", pol_gguf_name(r->g), name);
+        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: tensor '%s' beside linear rope scaling is not handled",
+                        pol_gguf_name(r->g), name);
     const int32_t half = c->head_dim / 2;
     if (t->ne[0] != half || t->n_dims != 1 || strcmp(t->coding->name, "f32"))
-        return pol_fail(r->ctx, POL_EFORMAT, "%s: tensor '%s' is not %d values of type f32", pol_gguf_name(r->g), name, (int)half);
+        return pol_fail(r->ctx, POL_EFORMAT, "%s: tensor '%s' is not %d values of type f32", pol_gguf_name(r->g), name,
+                        (int)half);
     float *work = pol_alloc_array(r->ctx, 3 * (int64_t)half, sizeof *work);
     if (!work)
         return POL_ENOMEM;
@@ -99,7 +102,8 @@ static pol_status recognise_llama3(reader *r, pol_config *c)
     pol_status s = POL_OK;
     for (int32_t i = 0; i < half && s == POL_OK; i++)
         if (!(fabsf(plain[i] / scaled[i] / stored[i] - 1) < 1e-4f))
-            s = pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: tensor '%s': value %d is %g, not that of the rope scaling of Llama 3",
+            s = pol_fail(r->ctx, POL_EUNSUPPORTED,
+                         "%s: tensor '%s': value %d is %g, not that of the rope scaling of Llama 3",
                          pol_gguf_name(r->g), name, (int)i, stored[i]);
     pol_free(r->ctx, work);
     return s;
@@ -110,8 +114,8 @@ static pol_status read_rope(reader *r, pol_config *c)
     int64_t rotated = c->head_dim;
     POL_TRY(read_int_opt(r, "rope.dimension_count", &rotated));
     if (rotated != c->head_dim)
-        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is %" PRId64 ", only the head size %d is handled", pol_gguf_name(r->g),
-                        full_key(r, "rope.dimension_count"), rotated, (int)c->head_dim);
+        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is %" PRId64 ", only the head size %d is handled",
+                        pol_gguf_name(r->g), full_key(r, "rope.dimension_count"), rotated, (int)c->head_dim);
     c->rope_theta = 10000;
     POL_TRY(read_float_opt(r, "rope.freq_base", &c->rope_theta));
     const char *type = "linear";
@@ -162,7 +166,8 @@ pol_status pol_config_from_gguf(pol_context *ctx, const pol_gguf *g, pol_config 
     int64_t value_length = s.head_dim;
     POL_TRY(read_int_opt(&r, "attention.value_length", &value_length));
     if (value_length != s.head_dim)
-        return pol_fail(ctx, POL_EUNSUPPORTED, "%s: key '%s' is %" PRId64 ", only that of keys (%" PRId64 ") is handled", where,
+        return pol_fail(ctx, POL_EUNSUPPORTED,
+                        "%s: key '%s' is %" PRId64 ", only that of keys (%" PRId64 ") is handled", where,
                         full_key(&r, "attention.value_length"), value_length, s.head_dim);
     const pol_gguf_tensor *embed = pol_gguf_tensor_find(g, "token_embd.weight");
     if (!embed)

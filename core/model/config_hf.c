@@ -82,7 +82,8 @@ static pol_status read_rope(pol_context *ctx, const char *where, const json_t *j
     return POL_OK;
 }
 
-/* What would change the block, so that going on would be silently wrong. pretraining_tp is not here: it only splits sums. */
+/* What would change the block, so that going on would be silently wrong. pretraining_tp is not here: it only splits
+ * sums. */
 static pol_status refuse_unknown(pol_context *ctx, const char *where, const json_t *j)
 {
     const char *act = "silu";
@@ -142,7 +143,8 @@ pol_status pol_config_from_json(pol_context *ctx, const char *where, const json_
 }
 
 /* A list of the units that a block still has: rising numbers below `dense`. */
-static pol_status read_kept(pol_context *ctx, const char *where, const json_t *layer, const char *key, int32_t dense, int32_t *n)
+static pol_status read_kept(pol_context *ctx, const char *where, const json_t *layer, const char *key, int32_t dense,
+                            int32_t *n)
 {
     json_t *list;
     POL_TRY(pol_json_array(ctx, where, layer, key, &list));
@@ -151,7 +153,8 @@ static pol_status read_kept(pol_context *ctx, const char *where, const json_t *l
         const json_t *v = json_array_get(list, i);
         const int64_t unit = json_integer_value(v);
         if (!json_is_integer(v) || unit <= last || unit >= dense)
-            return pol_fail(ctx, POL_EFORMAT, "%s: '%s': entry %zu is not a unit number that rises and is below %d", where, key, i, (int)dense);
+            return pol_fail(ctx, POL_EFORMAT, "%s: '%s': entry %zu is not a unit number that rises and is below %d",
+                            where, key, i, (int)dense);
         last = unit;
     }
     *n = (int32_t)json_array_size(list); /* at most `dense`, as they rise */
@@ -173,8 +176,8 @@ pol_status pol_config_apply_pruned(pol_context *ctx, const char *where, const js
     json_t *layers;
     POL_TRY(pol_json_array(ctx, where, j, "layers", &layers));
     if (json_array_size(layers) != (size_t)c->n_layers)
-        return pol_fail(ctx, POL_EFORMAT, "%s: 'layers' has %zu entries, the model has %d layers", where, json_array_size(layers),
-                        (int)c->n_layers);
+        return pol_fail(ctx, POL_EFORMAT, "%s: 'layers' has %zu entries, the model has %d layers", where,
+                        json_array_size(layers), (int)c->n_layers);
     for (int32_t l = 0; l < c->n_layers; l++) {
         char inner[4200];
         snprintf(inner, sizeof inner, "%s: layers[%d]", where, (int)l);

@@ -1,7 +1,8 @@
 /* dequant.c - stored weights to f32.
  *
- * Layouts are those of GGUF files (ggml's block types). In the 32-value types the low nibbles of the 16 bytes are values 0..15 and
- * the high nibbles 16..31. The order of operations is that of the reference decoder, so results are equal to the last bit.
+ * Layouts are those of GGUF files (ggml's block types). In the 32-value types the low nibbles of the 16 bytes are
+ * values 0..15 and the high nibbles 16..31. The order of operations is that of the reference decoder, so results are
+ * equal to the last bit.
  */
 #include "core/model/dequant.h"
 
@@ -105,8 +106,8 @@ static void decode_q5_1(const uint8_t *src, int64_t n, float *dst)
     }
 }
 
-/* Scale and minimum of sub-block j of eight, 6 bits each in 12 bytes: the first four are the low bits of bytes 0..7; the last
- * four have their low 4 bits in bytes 8..11 and their high 2 bits on top of bytes 0..7. */
+/* Scale and minimum of sub-block j of eight, 6 bits each in 12 bytes: the first four are the low bits of bytes 0..7;
+ * the last four have their low 4 bits in bytes 8..11 and their high 2 bits on top of bytes 0..7. */
 static void k_scale(const uint8_t *sc, int j, int *scale, int *min)
 {
     if (j < 4) {
@@ -154,8 +155,8 @@ static void decode_q5_k(const uint8_t *src, int64_t n, float *dst)
     }
 }
 
-/* Low nibbles [128], high pairs of bits [64], signed scales [16], d last. Two halves of 128 values in four quarters t of 32: low bits
- * from byte 32 (t & 1) + i, high bits 2t of byte i; w = (d scale) (q - 32), one scale for 16 values. */
+/* Low nibbles [128], high pairs of bits [64], signed scales [16], d last. Two halves of 128 values in four quarters t
+ * of 32: low bits from byte 32 (t & 1) + i, high bits 2t of byte i; w = (d scale) (q - 32), one scale for 16 values. */
 static void decode_q6_k(const uint8_t *src, int64_t n, float *dst)
 {
     for (; n > 0; n--, src += 210, dst += 256) {

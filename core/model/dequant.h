@@ -1,7 +1,8 @@
 /* dequant.h - how weights are stored in files, and turning them into f32.
  *
  * A row of weights is a run of blocks; a block holds `values` weights in `bytes` bytes, little-endian. Plain types have
- * blocks of one value. Values that are not weights (integers) are known by size only, so that a directory can be checked.
+ * blocks of one value. Values that are not weights (integers) are known by size only, so that a directory can be
+ * checked.
  */
 #ifndef POL_DEQUANT_H
 #define POL_DEQUANT_H

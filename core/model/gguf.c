@@ -12,8 +12,21 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are copied out
 /* Far above any real file; they bound what a damaged count can ask for. */
 enum { MAX_KEYS = 1 << 16, MAX_TENSORS = 1 << 16, MAX_STRINGS = 1 << 24, MAX_ALIGNMENT = 1 << 16 };
 
+/* Numbered as in the file. */
 typedef enum value_type {
-    V_U8 = 0, V_I8, V_U16, V_I16, V_U32, V_I32, V_F32, V_BOOL, V_STRING, V_ARRAY, V_U64, V_I64, V_F64
+    V_U8 = 0,
+    V_I8,
+    V_U16,
+    V_I16,
+    V_U32,
+    V_I32,
+    V_F32,
+    V_BOOL,
+    V_STRING,
+    V_ARRAY,
+    V_U64,
+    V_I64,
+    V_F64
 } value_type;
 static const uint8_t value_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
@@ -48,8 +61,9 @@ typedef struct cursor {
 
 static pol_status truncated(const cursor *c, const char *what)
 {
-    return pol_fail(c->g->ctx, POL_EFORMAT, "%s: %s at byte %" PRIu64 " runs past the end of the file (%" PRIu64 " bytes)",
-                    c->g->name, what, c->at, c->g->size);
+    return pol_fail(c->g->ctx, POL_EFORMAT,
+                    "%s: %s at byte %" PRIu64 " runs past the end of the file (%" PRIu64 " bytes)", c->g->name, what,
+                    c->at, c->g->size);
 }
 
 static pol_status take(cursor *c, void *dst, size_t n, const char *what)
@@ -66,8 +80,9 @@ static pol_status take_string(cursor *c, const char **s, size_t *n, const char *
     uint64_t len = 0;
     POL_TRY(take(c, &len, sizeof len, what));
     if (len > c->g->size - c->at)
-        return pol_fail(c->g->ctx, POL_EFORMAT, "%s: %s at byte %" PRIu64 " has length %" PRIu64 ", past the end of the file",
-                        c->g->name, what, c->at - sizeof len, len);
+        return pol_fail(c->g->ctx, POL_EFORMAT,
+                        "%s: %s at byte %" PRIu64 " has length %" PRIu64 ", past the end of the file", c->g->name, what,
+                        c->at - sizeof len, len);
     *s = (const char *)c->g->data + c->at;
     *n = (size_t)len;
     c->at += len;
@@ -79,7 +94,8 @@ static pol_status take_count(cursor *c, uint64_t limit, uint64_t bytes_each, con
     uint64_t n = 0;
     POL_TRY(take(c, &n, sizeof n, what));
     if (n > limit || n > (c->g->size - c->at) / bytes_each)
-        return pol_fail(c->g->ctx, POL_EFORMAT, "%s: %s is %" PRIu64 ", more than the file can hold", c->g->name, what, n);
+        return pol_fail(c->g->ctx, POL_EFORMAT, "%s: %s is %" PRIu64 ", more than the file can hold", c->g->name, what,
+                        n);
     *out = (int64_t)n;
     return POL_OK;
 }
@@ -114,7 +130,8 @@ static pol_status read_value(cursor *c, entry *e)
             return pol_fail(g->ctx, POL_EUNSUPPORTED, "%s: key '%.*s' is an array of arrays", g->name, shown, e->key);
     }
     if (e->type >= POL_COUNT(value_bytes))
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: key '%.*s' has unknown type %" PRIu32, g->name, shown, e->key, e->type);
+        return pol_fail(g->ctx, POL_EFORMAT, "%s: key '%.*s' has unknown type %" PRIu32, g->name, shown, e->key,
+                        e->type);
     const uint64_t each = e->type == V_STRING ? sizeof(uint64_t) : value_bytes[e->type];
     if (e->is_array)
         POL_TRY(take_count(c, e->type == V_STRING ? MAX_STRINGS : UINT64_MAX, each, "an array length", &e->n));
@@ -160,8 +177,8 @@ static pol_status read_metadata(cursor *c, int64_t n)
     for (int64_t i = 1; i < n; i++) {
         const entry *e = &g->entries[i];
         if (by_key(e - 1, e) == 0)
-            return pol_fail(g->ctx, POL_EFORMAT, "%s: key '%.*s' is there twice", g->name, (int)pol_min_i64((int64_t)e->key_len, 80),
-                            e->key);
+            return pol_fail(g->ctx, POL_EFORMAT, "%s: key '%.*s' is there twice", g->name,
+                            (int)pol_min_i64((int64_t)e->key_len, 80), e->key);
     }
     return POL_OK;
 }
@@ -177,18 +194,21 @@ static pol_status read_tensor(cursor *c, uint64_t alignment, pol_gguf_tensor *t)
     *t = (pol_gguf_tensor){.ne = {1, 1, 1, 1}};
     POL_TRY(take_string(c, &name, &n, "a tensor name"));
     if (n == 0 || n >= sizeof t->name)
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: a tensor name has %zu bytes, outside 1..%zu", g->name, n, sizeof t->name - 1);
+        return pol_fail(g->ctx, POL_EFORMAT, "%s: a tensor name has %zu bytes, outside 1..%zu", g->name, n,
+                        sizeof t->name - 1);
     memcpy(t->name, name, n);
     POL_TRY(take(c, &n_dims, sizeof n_dims, "a tensor's number of dimensions"));
     if (n_dims < 1 || n_dims > POL_COUNT(t->ne))
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s' has %" PRIu32 " dimensions, outside 1..4", g->name, t->name, n_dims);
+        return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s' has %" PRIu32 " dimensions, outside 1..4", g->name,
+                        t->name, n_dims);
     t->n_dims = (int32_t)n_dims;
     uint64_t count = 1;
     for (uint32_t d = 0; d < n_dims; d++) {
         uint64_t ne = 0;
         POL_TRY(take(c, &ne, sizeof ne, "a tensor's shape"));
         if (ne == 0 || ne > INT64_MAX || !pol_mul_u64(count, ne, &count))
-            return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s': dimension %" PRIu32 " is %" PRIu64 ", not a possible size", g->name,
+            return pol_fail(g->ctx, POL_EFORMAT,
+                            "%s: tensor '%s': dimension %" PRIu32 " is %" PRIu64 ", not a possible size", g->name,
                             t->name, d, ne);
         t->ne[d] = (int64_t)ne;
     }
@@ -196,14 +216,18 @@ static pol_status read_tensor(cursor *c, uint64_t alignment, pol_gguf_tensor *t)
     POL_TRY(take(c, &t->at, sizeof t->at, "a tensor's offset"));
     t->coding = pol_coding_of_gguf(type);
     if (!t->coding)
-        return pol_fail(g->ctx, POL_EUNSUPPORTED, "%s: tensor '%s' has type %" PRIu32 ", which is not handled", g->name, t->name, type);
+        return pol_fail(g->ctx, POL_EUNSUPPORTED, "%s: tensor '%s' has type %" PRIu32 ", which is not handled", g->name,
+                        t->name, type);
     if (t->ne[0] % t->coding->values)
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s': row length %" PRId64 " is no multiple of %d, the block of %s", g->name,
+        return pol_fail(g->ctx, POL_EFORMAT,
+                        "%s: tensor '%s': row length %" PRId64 " is no multiple of %d, the block of %s", g->name,
                         t->name, t->ne[0], t->coding->values, t->coding->name);
     if (!pol_mul_u64(count / (uint64_t)t->coding->values, (uint64_t)t->coding->bytes, &t->bytes))
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s' has %" PRIu64 " values, more than can be addressed", g->name, t->name, count);
+        return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s' has %" PRIu64 " values, more than can be addressed",
+                        g->name, t->name, count);
     if (t->at % alignment)
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s': offset %" PRIu64 " is no multiple of the alignment %" PRIu64, g->name,
+        return pol_fail(g->ctx, POL_EFORMAT,
+                        "%s: tensor '%s': offset %" PRIu64 " is no multiple of the alignment %" PRIu64, g->name,
                         t->name, t->at, alignment);
     return POL_OK;
 }
@@ -227,11 +251,12 @@ static pol_status place_tensors(pol_gguf *g, uint64_t start)
     for (int64_t i = 0; i < g->n_tensors; i++) {
         uint64_t end;
         if (!pol_add_u64(t[i].at, start, &t[i].at) || !pol_add_u64(t[i].at, t[i].bytes, &end) || end > g->size)
-            return pol_fail(g->ctx, POL_EFORMAT, "%s: tensor '%s' of %" PRIu64 " bytes runs past the end of the file (%" PRIu64 " bytes)",
+            return pol_fail(g->ctx, POL_EFORMAT,
+                            "%s: tensor '%s' of %" PRIu64 " bytes runs past the end of the file (%" PRIu64 " bytes)",
                             g->name, t[i].name, t[i].bytes, g->size);
         if (i && t[i].at < t[i - 1].at + t[i - 1].bytes)
-            return pol_fail(g->ctx, POL_EFORMAT, "%s: tensors '%s' and '%s' overlap at byte %" PRIu64, g->name, t[i - 1].name, t[i].name,
-                            t[i].at);
+            return pol_fail(g->ctx, POL_EFORMAT, "%s: tensors '%s' and '%s' overlap at byte %" PRIu64, g->name,
+                            t[i - 1].name, t[i].name, t[i].at);
     }
     qsort(t, (size_t)g->n_tensors, sizeof *t, by_name);
     for (int64_t i = 1; i < g->n_tensors; i++)
@@ -247,8 +272,8 @@ static pol_status read_directory(cursor *c, int64_t n)
     if (pol_gguf_has(g, "general.alignment") && !pol_gguf_int(g, "general.alignment", &alignment))
         return pol_fail(g->ctx, POL_EFORMAT, "%s: key 'general.alignment' is no integer", g->name);
     if (alignment < 1 || alignment > MAX_ALIGNMENT || (alignment & (alignment - 1)))
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: key 'general.alignment' is %" PRId64 ", not a power of two up to %d", g->name,
-                        alignment, MAX_ALIGNMENT);
+        return pol_fail(g->ctx, POL_EFORMAT, "%s: key 'general.alignment' is %" PRId64 ", not a power of two up to %d",
+                        g->name, alignment, MAX_ALIGNMENT);
     g->tensors = pol_alloc_array(g->ctx, n, sizeof *g->tensors);
     if (!g->tensors)
         return POL_ENOMEM;
@@ -266,12 +291,12 @@ static pol_status read_header(pol_gguf *g)
     int64_t n_tensors, n_keys;
     POL_TRY(take(&c, magic, sizeof magic, "the magic number"));
     if (memcmp(magic, "GGUF", 4))
-        return pol_fail(g->ctx, POL_EFORMAT, "%s: no GGUF file, it starts with bytes %02x %02x %02x %02x", g->name, g->data[0], g->data[1],
-                        g->data[2], g->data[3]);
+        return pol_fail(g->ctx, POL_EFORMAT, "%s: no GGUF file, it starts with bytes %02x %02x %02x %02x", g->name,
+                        g->data[0], g->data[1], g->data[2], g->data[3]);
     POL_TRY(take(&c, &version, sizeof version, "the version"));
     if (version != 2 && version != 3)
-        return pol_fail(g->ctx, POL_EUNSUPPORTED, "%s: GGUF version %" PRIu32 "%s, only 2 and 3 are handled", g->name, version,
-                        version & 0xffff ? "" : " (a big-endian file)");
+        return pol_fail(g->ctx, POL_EUNSUPPORTED, "%s: GGUF version %" PRIu32 "%s, only 2 and 3 are handled", g->name,
+                        version, version & 0xffff ? "" : " (a big-endian file)");
     /* The least that a tensor record and a metadata entry take. */
     POL_TRY(take_count(&c, MAX_TENSORS, 8 + 4 + 8 + 4 + 8, "the number of tensors", &n_tensors));
     POL_TRY(take_count(&c, MAX_KEYS, 8 + 4 + 1, "the number of metadata keys", &n_keys));

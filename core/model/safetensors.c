@@ -28,10 +28,10 @@ struct pol_safetensors {
 
 /* ---- one header ---- */
 
-/* Makes room for `more` further elements of an array that doubles. */
+/* Makes room for `more` further tensors; the array is there even if it stays empty. */
 static pol_status reserve_tensors(pol_safetensors *st, int64_t more)
 {
-    if (st->n_tensors + more <= st->cap_tensors)
+    if (st->tensors && st->n_tensors + more <= st->cap_tensors)
         return POL_OK;
     const int64_t cap = pol_max_i64(2 * st->cap_tensors, st->n_tensors + more);
     pol_safetensors_tensor *p = pol_realloc(st->ctx, st->tensors, (size_t)cap * sizeof *p);
@@ -71,8 +71,10 @@ static pol_status read_shape(pol_context *ctx, const char *where, const json_t *
     return POL_OK;
 }
 
-/* `data_bytes` is what follows the header. The tensor's place stays relative to that until the whole header is checked. */
-static pol_status read_record(pol_context *ctx, const char *where, const json_t *record, uint64_t data_bytes, pol_safetensors_tensor *t)
+/* `data_bytes` is what follows the header. The tensor's place stays relative to that until the whole header is checked.
+ */
+static pol_status read_record(pol_context *ctx, const char *where, const json_t *record, uint64_t data_bytes,
+                              pol_safetensors_tensor *t)
 {
     if (!json_is_object(record))
         return pol_fail(ctx, POL_EFORMAT, "%s: not an object", where);
@@ -85,14 +87,17 @@ static pol_status read_record(pol_context *ctx, const char *where, const json_t 
     POL_TRY(read_shape(ctx, where, record, t));
     POL_TRY(pol_json_array(ctx, where, record, "data_offsets", &range));
     uint64_t begin, end;
-    if (json_array_size(range) != 2 || !to_size(json_array_get(range, 0), &begin) || !to_size(json_array_get(range, 1), &end) || begin > end)
+    if (json_array_size(range) != 2 || !to_size(json_array_get(range, 0), &begin) ||
+        !to_size(json_array_get(range, 1), &end) || begin > end)
         return pol_fail(ctx, POL_EFORMAT, "%s: 'data_offsets' is not a begin and an end", where);
     if (end > data_bytes)
-        return pol_fail(ctx, POL_EFORMAT, "%s: 'data_offsets' ends at %" PRIu64 ", but the file holds %" PRIu64 " bytes of data", where, end,
-                        data_bytes);
+        return pol_fail(ctx, POL_EFORMAT,
+                        "%s: 'data_offsets' ends at %" PRIu64 ", but the file holds %" PRIu64 " bytes of data", where,
+                        end, data_bytes);
     if (end - begin != t->bytes)
-        return pol_fail(ctx, POL_EFORMAT, "%s: 'data_offsets' spans %" PRIu64 " bytes, but shape and dtype need %" PRIu64, where, end - begin,
-                        t->bytes);
+        return pol_fail(ctx, POL_EFORMAT,
+                        "%s: 'data_offsets' spans %" PRIu64 " bytes, but shape and dtype need %" PRIu64, where,
+                        end - begin, t->bytes);
     t->at = begin;
     return POL_OK;
 }
@@ -106,21 +111,24 @@ static int by_place(const void *a, const void *b)
 }
 
 /* The ranges of one file's tensors must follow each other without overlap or gap and end with the data. */
-static pol_status check_coverage(pol_context *ctx, const char *name, pol_safetensors_tensor *t, int64_t n, uint64_t data_bytes)
+static pol_status check_coverage(pol_context *ctx, const char *name, pol_safetensors_tensor *t, int64_t n,
+                                 uint64_t data_bytes)
 {
     qsort(t, (size_t)n, sizeof *t, by_place);
     uint64_t end = 0;
     for (int64_t i = 0; i < n; i++) {
         if (t[i].at < end)
-            return pol_fail(ctx, POL_EFORMAT, "%s: tensors '%s' and '%s' overlap at data byte %" PRIu64, name, t[i - 1].name, t[i].name,
-                            t[i].at);
+            return pol_fail(ctx, POL_EFORMAT, "%s: tensors '%s' and '%s' overlap at data byte %" PRIu64, name,
+                            t[i - 1].name, t[i].name, t[i].at);
         if (t[i].at > end)
-            return pol_fail(ctx, POL_EFORMAT, "%s: data bytes %" PRIu64 "..%" PRIu64 " before tensor '%s' belong to no tensor", name, end,
+            return pol_fail(ctx, POL_EFORMAT,
+                            "%s: data bytes %" PRIu64 "..%" PRIu64 " before tensor '%s' belong to no tensor", name, end,
                             t[i].at, t[i].name);
         end = t[i].at + t[i].bytes;
     }
     if (end != data_bytes)
-        return pol_fail(ctx, POL_EFORMAT, "%s: tensors end at data byte %" PRIu64 ", but the file holds %" PRIu64, name, end, data_bytes);
+        return pol_fail(ctx, POL_EFORMAT, "%s: tensors end at data byte %" PRIu64 ", but the file holds %" PRIu64, name,
+                        end, data_bytes);
     return POL_OK;
 }
 
@@ -131,7 +139,8 @@ static pol_status read_records(pol_safetensors *st, int32_t file, const json_t *
     POL_TRY(reserve_tensors(st, (int64_t)json_object_size(header)));
     const char *key;
     json_t *record;
-    json_object_foreach((json_t *)header, key, record) {
+    json_object_foreach((json_t *)header, key, record)
+    {
         if (!strcmp(key, "__metadata__"))
             continue;
         pol_safetensors_tensor *t = &st->tensors[st->n_tensors];
@@ -160,9 +169,11 @@ static pol_status read_header(pol_safetensors *st, int32_t file)
         return pol_fail(st->ctx, POL_EFORMAT, "%s: %" PRIu64 " bytes are no safetensors file", f->name, f->size);
     memcpy(&n, f->data, sizeof n);
     if (n > MAX_HEADER)
-        return pol_fail(st->ctx, POL_EFORMAT, "%s: header length is %" PRIu64 ", more than the format's limit of %d", f->name, n, MAX_HEADER);
+        return pol_fail(st->ctx, POL_EFORMAT, "%s: header length is %" PRIu64 ", more than the format's limit of %d",
+                        f->name, n, MAX_HEADER);
     if (n > f->size - sizeof n)
-        return pol_fail(st->ctx, POL_EFORMAT, "%s: header length is %" PRIu64 ", but the file has %" PRIu64 " bytes", f->name, n, f->size);
+        return pol_fail(st->ctx, POL_EFORMAT, "%s: header length is %" PRIu64 ", but the file has %" PRIu64 " bytes",
+                        f->name, n, f->size);
     char *where = pol_format(st->ctx, "%s: header", f->name);
     if (!where)
         return POL_ENOMEM;
@@ -249,7 +260,8 @@ static pol_status open_shards(pol_safetensors *st, const char *dir, const char *
 {
     const char *tensor;
     json_t *v;
-    json_object_foreach(map, tensor, v) {
+    json_object_foreach(map, tensor, v)
+    {
         const char *shard = json_string_value(v);
         /* The name must stay inside the folder. */
         if (!shard || !*shard || strchr(shard, '/') || !strcmp(shard, ".") || !strcmp(shard, ".."))
@@ -278,7 +290,8 @@ static pol_status check_index(pol_safetensors *st, const char *index, json_t *ma
         if (!mapped)
             return pol_fail(st->ctx, POL_EFORMAT, "%s: tensor '%s' is not in the index", file, t->name);
         if (strcmp(mapped, pol_path_name(file)))
-            return pol_fail(st->ctx, POL_EFORMAT, "%s: tensor '%s' belongs to '%s' by the index", file, t->name, mapped);
+            return pol_fail(st->ctx, POL_EFORMAT, "%s: tensor '%s' belongs to '%s' by the index", file, t->name,
+                            mapped);
         /* Removed as found: what is left over at the end is missing, and a second copy fails above. */
         json_object_del(map, t->name);
     }
@@ -345,7 +358,10 @@ const pol_safetensors_tensor *pol_safetensors_at(const pol_safetensors *st, int6
     return i >= 0 && i < st->n_tensors ? &st->tensors[i] : NULL;
 }
 
-static int name_order(const void *name, const void *t) { return strcmp(name, ((const pol_safetensors_tensor *)t)->name); }
+static int name_order(const void *name, const void *t)
+{
+    return strcmp(name, ((const pol_safetensors_tensor *)t)->name);
+}
 
 const pol_safetensors_tensor *pol_safetensors_find(const pol_safetensors *st, const char *name)
 {

@@ -1,8 +1,8 @@
 /* safetensors.h - the weights of a Hugging Face folder: one safetensors file, or shards with their index.
  *
- * Layout of a file: 8 bytes header length, a JSON header, then the data. Opening checks all that headers say: lengths, types, that
- * shape and byte range agree, and that the ranges cover the data exactly, without overlap, gap or remainder. Of shards it checks
- * that they hold what the index says and nothing else.
+ * Layout of a file: 8 bytes header length, a JSON header, then the data. Opening checks all that headers say: lengths,
+ * types, that shape and byte range agree, and that the ranges cover the data exactly, without overlap, gap or
+ * remainder. Of shards it checks that they hold what the index says and nothing else.
  */
 #ifndef POL_SAFETENSORS_H
 #define POL_SAFETENSORS_H

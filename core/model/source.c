@@ -61,8 +61,14 @@ static bool find_stored(const pol_source *src, const char *name, stored *s)
         const pol_gguf_tensor *t = pol_gguf_tensor_find(src->gguf, name);
         if (!t)
             return false;
-        *s = (stored){t->name, pol_gguf_name(src->gguf), t->coding, pol_gguf_data(src->gguf) + t->at, t->n_dims, 0, {0}, t->at, t->bytes,
-                      t - pol_gguf_tensor_at(src->gguf, 0)};
+        *s = (stored){.name = t->name,
+                      .file = pol_gguf_name(src->gguf),
+                      .coding = t->coding,
+                      .data = pol_gguf_data(src->gguf) + t->at,
+                      .n_dims = t->n_dims,
+                      .at = t->at,
+                      .bytes = t->bytes,
+                      .index = t - pol_gguf_tensor_at(src->gguf, 0)};
         for (int32_t d = 0; d < t->n_dims; d++)
             s->shape[d] = t->ne[t->n_dims - 1 - d];
         return true;
@@ -70,8 +76,15 @@ static bool find_stored(const pol_source *src, const char *name, stored *s)
     const pol_safetensors_tensor *t = pol_safetensors_find(src->st, name);
     if (!t)
         return false;
-    *s = (stored){t->name, pol_safetensors_file_name(src->st, t->file), t->coding, pol_safetensors_file_data(src->st, t->file) + t->at,
-                  t->n_dims, t->file, {0}, t->at, t->bytes, t - pol_safetensors_at(src->st, 0)};
+    *s = (stored){.name = t->name,
+                  .file = pol_safetensors_file_name(src->st, t->file),
+                  .coding = t->coding,
+                  .data = pol_safetensors_file_data(src->st, t->file) + t->at,
+                  .n_dims = t->n_dims,
+                  .file_no = t->file,
+                  .at = t->at,
+                  .bytes = t->bytes,
+                  .index = t - pol_safetensors_at(src->st, 0)};
     memcpy(s->shape, t->shape, sizeof s->shape);
     return true;
 }
@@ -86,8 +99,8 @@ static pol_status wrong_shape(pol_context *ctx, const stored *s, int64_t rows, i
         snprintf(want, sizeof want, "%" PRId64, cols);
     else
         snprintf(want, sizeof want, "%" PRId64 ", %" PRId64, rows, cols);
-    return pol_fail(ctx, POL_EFORMAT, "%s: tensor '%s' has shape [%s%s], the configuration asks for [%s]", s->file, s->name, have,
-                    s->n_dims > 4 ? ", ..." : "", want);
+    return pol_fail(ctx, POL_EFORMAT, "%s: tensor '%s' has shape [%s%s], the configuration asks for [%s]", s->file,
+                    s->name, have, s->n_dims > 4 ? ", ..." : "", want);
 }
 
 static pol_status locate(pol_source *src, pol_tensor_kind kind, int32_t layer)
@@ -107,12 +120,13 @@ static pol_status locate(pol_source *src, pol_tensor_kind kind, int32_t layer)
     if (vector ? s->n_dims != 1 || s->shape[0] != cols : s->n_dims != 2 || s->shape[0] != rows || s->shape[1] != cols)
         return wrong_shape(src->ctx, s, rows, cols, vector);
     if (!s->coding->decode || (vector && s->coding->values != 1))
-        return pol_fail(src->ctx, POL_EUNSUPPORTED, "%s: tensor '%s' has type %s, not %s", s->file, s->name, s->coding->name,
-                        vector ? "f32, f16 or bf16" : "a float type that is handled");
+        return pol_fail(src->ctx, POL_EUNSUPPORTED, "%s: tensor '%s' has type %s, not %s", s->file, s->name,
+                        s->coding->name, vector ? "f32, f16 or bf16" : "a float type that is handled");
     return POL_OK;
 }
 
-/* What exporters leave behind without meaning: tables that follow from the configuration, and the second copy of a tied matrix. */
+/* What exporters leave behind without meaning: tables that follow from the configuration, and the second copy of a tied
+ * matrix. */
 static bool is_known_extra(const pol_source *src, const char *name)
 {
     static const char inv_freq[] = "rotary_emb.inv_freq";
@@ -150,7 +164,8 @@ static pol_status warn_of_extra(pol_source *src)
         if (used[i] || is_known_extra(src, name))
             continue;
         if (++extra <= EXTRA_NAMED)
-            pol_log(src->ctx, POL_LOG_WARN, "%s: tensor '%s' is not part of a %s model and is ignored", src->path, name, src->config.family);
+            pol_log(src->ctx, POL_LOG_WARN, "%s: tensor '%s' is not part of a %s model and is ignored", src->path, name,
+                    src->config.family);
     }
     if (extra > EXTRA_NAMED)
         pol_log(src->ctx, POL_LOG_WARN, "%s: %" PRId64 " more tensors are ignored", src->path, extra - EXTRA_NAMED);
@@ -208,14 +223,17 @@ static void settle_tying(pol_source *src)
     pol_tensor_name(POL_T_OUTPUT, 0, name[1], sizeof name[1]);
     const bool has_embed = find_stored(src, name[0], &embed), has_output = find_stored(src, name[1], &output);
     if (!has_output && !src->config.tied) {
-        pol_log(src->ctx, POL_LOG_WARN, "%s: no tensor '%s': the embedding is taken as the output matrix", src->path, name[1]);
+        pol_log(src->ctx, POL_LOG_WARN, "%s: no tensor '%s': the embedding is taken as the output matrix", src->path,
+                name[1]);
         src->config.tied = true;
     } else if (has_embed && has_output && src->config.tied) {
-        src->config.tied = embed.coding == output.coding && embed.bytes == output.bytes && !memcmp(embed.data, output.data, embed.bytes);
+        src->config.tied = embed.coding == output.coding && embed.bytes == output.bytes &&
+                           !memcmp(embed.data, output.data, embed.bytes);
         release(src, &embed, 0, embed.bytes);
         release(src, &output, 0, output.bytes);
         if (!src->config.tied)
-            pol_log(src->ctx, POL_LOG_WARN, "%s: tie_word_embeddings is true, but '%s' differs from '%s': both are used", src->path, name[1],
+            pol_log(src->ctx, POL_LOG_WARN,
+                    "%s: tie_word_embeddings is true, but '%s' differs from '%s': both are used", src->path, name[1],
                     name[0]);
     }
 }
@@ -302,7 +320,8 @@ pol_status pol_source_read(pol_source *src, pol_tensor_kind kind, int32_t layer,
     if (row < 0 || n < 0 || n > rows || row > rows - n) {
         char name[96];
         pol_tensor_name(kind, layer, name, sizeof name);
-        return pol_fail(src->ctx, POL_EARG, "rows %" PRId64 "..%" PRId64 " of tensor '%s', which has %" PRId64, row, row + n, name, rows);
+        return pol_fail(src->ctx, POL_EARG, "rows %" PRId64 "..%" PRId64 " of tensor '%s', which has %" PRId64, row,
+                        row + n, name, rows);
     }
     if (n == 0)
         return POL_OK;
@@ -313,13 +332,15 @@ pol_status pol_source_read(pol_source *src, pol_tensor_kind kind, int32_t layer,
     const uint64_t bytes = (uint64_t)blocks * (uint64_t)s->coding->bytes;
     if (src->interleaved && is_rotated(kind))
         for (int64_t i = 0; i < pieces; i++)
-            s->coding->decode(s->data + (uint64_t)interleaved_row(row + i, src->config.head_dim) * bytes, blocks, dst + i * piece);
+            s->coding->decode(s->data + (uint64_t)interleaved_row(row + i, src->config.head_dim) * bytes, blocks,
+                              dst + i * piece);
     else
         s->coding->decode(s->data + (uint64_t)row * bytes, pieces * blocks, dst);
     release(src, s, (uint64_t)row * bytes, (uint64_t)pieces * bytes);
     const int64_t bad = first_not_finite(dst, n * cols);
     if (bad >= 0)
-        return pol_fail(src->ctx, POL_EFORMAT, "%s: tensor '%s': value at row %" PRId64 ", column %" PRId64 " is %g, not a finite number",
+        return pol_fail(src->ctx, POL_EFORMAT,
+                        "%s: tensor '%s': value at row %" PRId64 ", column %" PRId64 " is %g, not a finite number",
                         s->file, s->name, row + bad / cols, bad % cols, dst[bad]);
     return POL_OK;
 }
@@ -329,10 +350,11 @@ pol_status pol_source_read(pol_source *src, pol_tensor_kind kind, int32_t layer,
 static pol_status hash_config(pol_context *ctx, const pol_config *c, XXH3_state_t *h)
 {
     pol_bytes b = {.ctx = ctx};
-    pol_status s = pol_bytes_printf(&b, "%s %d %d %d %d %d %d %d %d %d %a %a %d %a %a %a %d %d %d %d %d", c->family, c->n_layers, c->hidden,
-                                    c->heads_per_group, c->head_dim, c->n_groups, c->ffn, c->vocab, c->max_positions, c->window, c->rms_eps,
-                                    c->rope_theta, c->rope_scaling, c->rope_factor, c->rope_low_freq, c->rope_high_freq,
-                                    c->rope_original_positions, c->tied, c->qkv_bias, c->o_bias, c->mlp_bias);
+    pol_status s =
+        pol_bytes_printf(&b, "%s %d %d %d %d %d %d %d %d %d %a %a %d %a %a %a %d %d %d %d %d", c->family, c->n_layers,
+                         c->hidden, c->heads_per_group, c->head_dim, c->n_groups, c->ffn, c->vocab, c->max_positions,
+                         c->window, c->rms_eps, c->rope_theta, c->rope_scaling, c->rope_factor, c->rope_low_freq,
+                         c->rope_high_freq, c->rope_original_positions, c->tied, c->qkv_bias, c->o_bias, c->mlp_bias);
     for (int32_t l = 0; l < c->n_layers && s == POL_OK; l++)
         s = pol_bytes_printf(&b, " %d/%d", c->layers[l].n_groups, c->layers[l].ffn);
     if (s == POL_OK)

@@ -8,8 +8,8 @@ typedef enum extent {
     ONE,
     VOCAB,
     HIDDEN,
-    QUERY,   /* rows of all query heads that the layer still has */
-    KEY,     /* rows of its key or value groups */
+    QUERY, /* rows of all query heads that the layer still has */
+    KEY,   /* rows of its key or value groups */
     CHANNELS
 } extent;
 

@@ -1,4 +1,5 @@
-/* tensors.h - what tensors of a decoder are called in GGUF files; the Hugging Face names are pol_tensor_name() of source.h. */
+/* tensors.h - what tensors of a decoder are called in GGUF files; the Hugging Face names are pol_tensor_name() of
+ * source.h. */
 #ifndef POL_TENSORS_H
 #define POL_TENSORS_H
 
