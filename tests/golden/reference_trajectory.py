@@ -1,7 +1,7 @@
 """Twenty steps of the reference estimator, update and projection on a toy, for tests/unit/test_estimator.c.
 
-Written from the formulas alone, in torch f32 as the reference computes, with torch's own cosine schedule and a projection by bisection.
-Masks and losses go into the file, so that the C side needs no random numbers of torch.
+Written from the formulas alone, in torch f32 as the reference computes, with torch's own cosine schedule and a
+projection by bisection. Masks and losses go into the file, so that the C side needs no random numbers of torch.
 
     python tests/golden/reference_trajectory.py > tests/data/learn/reference_trajectory.txt
 """

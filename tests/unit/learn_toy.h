@@ -1,17 +1,15 @@
-/* learn_toy.h - the smallest models that have units, for the tests of core/learn. */
+/* learn_toy.h - units and a distribution of a toy, for the tests of core/learn. Unit order: all groups, all channels,
+ * two blocks a layer. */
 #ifndef POL_LEARN_TOY_H
 #define POL_LEARN_TOY_H
 
 #include "pollard/learn.h"
 #include "tests/test.h"
+#include "tests/unit/toy.h"
 
-/* A group costs 32 parameters, a channel 12. Unit order: all groups, all channels, two blocks a layer. */
 static inline pol_units *toy_units(pol_context *ctx, int32_t layers, int32_t groups, int32_t channels)
 {
-    pol_config c = {.n_layers = layers, .hidden = 4, .heads_per_group = 1, .head_dim = 2, .n_groups = groups,
-                    .ffn = channels, .vocab = 8, .max_positions = 8};
-    for (int32_t l = 0; l < layers; l++)
-        c.layers[l] = (pol_layer_shape){groups, channels};
+    const pol_config c = toy_config(layers, groups, channels);
     pol_units *u;
     assert_ok(ctx, pol_units_new(ctx, &c, &u));
     return u;

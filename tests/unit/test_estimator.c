@@ -1,12 +1,12 @@
-/* test_estimator.c - settings, schedule and estimator: expectations by listing every outcome, values by hand, and the reference's
- * trajectory number for number. */
+/* test_estimator.c - settings, schedule and estimator: expectations by listing every outcome, values by hand, and the
+ * reference's trajectory number for number. */
 #include <math.h>
 
 #include "core/base/rng.h"
 #include "core/learn/update.h"
 #include "tests/unit/learn_toy.h"
 
-/* ---- expectations on a toy of 3 channels: 8 masks, so that E[g] over K masks is a sum of 8^K terms, not a sample ---- */
+/* ---- expectations on a toy of 3 channels: 8 masks, so E[g] over K masks is a sum of 8^K terms, not a sample ---- */
 
 static const float toy_s[3] = {0.3f, 0.55f, 0.8f};
 static const double toy_loss[8] = {2.0, 1.7, 1.9, 1.1, 1.8, 0.9, 1.4, 0.5};
@@ -68,7 +68,8 @@ static void expected_gradient(pol_context *ctx, const pol_learn_settings *o, pol
     pol_units_free(u);
 }
 
-static void check_factor(pol_context *ctx, pol_baseline baseline, int32_t K, int32_t W, pol_estimator start, double factor)
+static void check_factor(pol_context *ctx, pol_baseline baseline, int32_t K, int32_t W, pol_estimator start,
+                         double factor)
 {
     for (int score = POL_SCORE_SQRT; score <= POL_SCORE_TEXTBOOK; score++) {
         const pol_learn_settings o = {
@@ -94,8 +95,9 @@ static void test_no_baseline_is_unbiased(void **state)
         check_factor(*state, POL_BASELINE_NONE, K, 0, (pol_estimator){.steps = 4}, 1.0);
 }
 
-/* The previous d is independent of the step's masks, so whatever it is it drops out; the step's own losses stay in d with weight 1/(W K)
- * each, which takes 1/W of K from the sum: factor (K - 1/W)/(K - 1), 1.8 for the reference's K = 2, W = 5. */
+/* The previous d is independent of the step's masks, so whatever it is it drops out; the step's own losses stay in d
+ * with weight 1/(W K) each, which takes 1/W of K from the sum: factor (K - 1/W)/(K - 1), 1.8 for the reference's K = 2,
+ * W = 5. */
 static void test_moving_average_has_the_factor_of_the_reference(void **state)
 {
     check_factor(*state, POL_BASELINE_MOVING_AVERAGE, 2, 5, (pol_estimator){.baseline = 1.4, .steps = 1}, 1.8);
@@ -108,8 +110,8 @@ static void test_moving_average_has_the_factor_of_the_reference(void **state)
 
 /* ---- values by hand: a baseline moves the variance and not the mean, so the sums above cannot see all of it ---- */
 
-static void one_gradient(pol_context *ctx, const pol_learn_settings *o, pol_estimator *e, const float s[3], const double *loss,
-                         float g[3])
+static void one_gradient(pol_context *ctx, const pol_learn_settings *o, pol_estimator *e, const float s[3],
+                         const double *loss, float g[3])
 {
     pol_units *u = toy_units(ctx, 1, 1, 3);
     pol_distribution *d = toy_distribution(u, POL_CHANNELS, 0.5f);
@@ -128,8 +130,8 @@ static void test_by_hand(void **state)
     const float s[3] = {0.5f, 0.2f, 0.8f};
     const double loss[3] = {3.0, 5.0, 1.0};
     float g[3];
-    /* Reference, K = 2: d = 0.8 * 4.5 + 0.2 * 4 = 4.4; L - d = -1.4, 0.6; scores of unit 0 are +1, -1, of unit 1 -0.2/0.4 twice, of unit 2
-     * 0.2/0.4 twice. */
+    /* Reference, K = 2: d = 0.8 * 4.5 + 0.2 * 4 = 4.4; L - d = -1.4, 0.6; scores of unit 0 are +1, -1, of unit 1
+     * -0.2/0.4 twice, of unit 2 0.2/0.4 twice. */
     pol_learn_settings o;
     pol_learn_reference(10, &o);
     pol_estimator e = {.baseline = 4.5, .steps = 3};
@@ -146,7 +148,7 @@ static void test_by_hand(void **state)
     assert_near(g[0], -1.0 - 1.0, 2e-6);
     assert_near(g[1], 0.0, 1e-12);
 
-    /* Leave-one-out, K = 3: L - mean = 0, 2, -2; over 2: A = 0, 1, -1. Scores of unit 0: +1, -1, +1; unit 1: -0.5, -0.5, 2. */
+    /* Leave-one-out, K = 3: L - mean = 0, 2, -2; over 2: A = 0, 1, -1. Scores of unit 0: 1, -1, 1; 1: -0.5, -0.5, 2. */
     o = (pol_learn_settings){.mask_samples = 3};
     e = (pol_estimator){0};
     one_gradient(*state, &o, &e, s, loss, g);
@@ -160,8 +162,8 @@ static void test_by_hand(void **state)
     assert_near(g[0], -2.0 / 0.5, 4e-6);
     assert_near(g[1], -2.5 / 0.4, 1e-5);
 
-    /* Normalised: std = sqrt(8/3) at the first step, A = (0, 2, -2) / (3 sd). The next step has losses ten times as far apart: sd = 0.9 *
-     * std + 0.1 * 10 std = 1.9 std. */
+    /* Normalised: std = sqrt(8/3) at the first step, A = (0, 2, -2) / (3 sd). The next step has losses ten times as far
+     * apart: sd = 0.9 * std + 0.1 * 10 std = 1.9 std. */
     o = (pol_learn_settings){.mask_samples = 3, .normalise = true};
     e = (pol_estimator){.deviation = 123.0};
     one_gradient(*state, &o, &e, s, loss, g);
@@ -193,8 +195,9 @@ static void test_lost_loss_names_the_mask(void **state)
     const pol_learn_settings o = {.mask_samples = 3};
     pol_estimator e = {.baseline = 2.5, .steps = 7};
     float g[TOY_UNITS] = {7};
-    assert_fails(ctx, pol_estimate(&o, &e, d, masks, (double[]){1.0, 2.0, NAN}, g), POL_ENUMERIC, "mask 2: loss is nan");
-    assert_fails(ctx, pol_estimate(&o, &e, d, masks, (double[]){1.0, -INFINITY, 1.0}, g), POL_ENUMERIC, "mask 1: loss is -inf");
+    const double lost[3] = {1.0, 2.0, NAN}, endless[3] = {1.0, -INFINITY, 1.0};
+    assert_fails(ctx, pol_estimate(&o, &e, d, masks, lost, g), POL_ENUMERIC, "mask 2: loss is nan");
+    assert_fails(ctx, pol_estimate(&o, &e, d, masks, endless, g), POL_ENUMERIC, "mask 1: loss is -inf");
     assert_true(e.baseline == 2.5 && e.steps == 7 && g[0] == 7);
     pol_distribution_free(d);
     pol_units_free(u);
@@ -267,8 +270,9 @@ static void test_reference_trajectory(void **state)
     assert_non_null(f);
     int layers, groups, channels, steps, K, W;
     double keep, lr;
-    assert_int_equal(fscanf(f, "#%*[^\n] shape %d %d %d keep %lf steps %d lr %lf masks %d window %d", &layers, &groups, &channels,
-                            &keep, &steps, &lr, &K, &W), 8);
+    assert_int_equal(fscanf(f, "#%*[^\n] shape %d %d %d keep %lf steps %d lr %lf masks %d window %d", &layers, &groups,
+                            &channels, &keep, &steps, &lr, &K, &W),
+                     8);
     pol_units *u = toy_units(ctx, layers, groups, channels);
     pol_distribution *d = toy_distribution(u, POL_HEADS | POL_CHANNELS, 0.5f);
     const int64_t variables = (int64_t)layers * (groups + channels);
