@@ -13,7 +13,7 @@
 #include <limits.h>
 #include <omp.h>
 
-#include "cpu/cpu.h"
+#include "cpu/gemm.h"
 #include "cpu/simd.h"
 
 enum {
@@ -115,6 +115,7 @@ pol_status attention_cpu(pol_backend *be, const pol_attention_args *a)
     if (G * (g + 2) * D > INT_MAX || S > INT_MAX || queries * g > INT_MAX)
         return pol_fail(be->ctx, POL_EUNSUPPORTED, "attention: rows of %lld, sequences of %lld: OpenBLAS counts in 32 bits",
                         (long long)(G * (g + 2) * D), (long long)S);
+    const int before = cpu_blas_enter(be); /* a team of one thread is not a parallel region: there OpenBLAS would use its own count */
     /* Later blocks see more keys, so they go first: the loop then ends evenly. */
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(be))
     for (int64_t item = 0; item < items; item++) {
@@ -122,5 +123,6 @@ pol_status attention_cpu(pol_backend *be, const pol_attention_args *a)
         attend_block(a, qkv + (sequence * S * G + group) * (g + 2) * D, out + (sequence * S * G + group) * g * D, block * queries,
                      pol_min_i64(S, (block + 1) * queries), take_scratch(scratch + omp_get_thread_num() * each, queries * g, D));
     }
+    cpu_blas_leave(before);
     return POL_OK;
 }

@@ -1,8 +1,14 @@
-/* gemm.h - the GEMM that project, project_add and nll are made of, and the bias that goes with it. */
+/* gemm.h - OpenBLAS on the backend's threads: the GEMM that project, project_add and nll are made of, and the bias that goes with it. */
 #ifndef POL_CPU_GEMM_H
 #define POL_CPU_GEMM_H
 
 #include "cpu/cpu.h"
+
+/* Code between the two calls OpenBLAS with the backend's thread count. OpenBLAS takes the count from the calling thread's OpenMP setting, except
+ * that a count of 1 given at its start stays until it is told otherwise. leave puts the caller's setting back, so that backends and the embedder
+ * do not see each other's. */
+int cpu_blas_enter(const pol_backend *be);
+void cpu_blas_leave(int before);
 
 typedef enum cpu_layout { CPU_ROWS_OUT, CPU_ROWS_IN } cpu_layout;
 

@@ -1,5 +1,6 @@
 /* test_refusals.c - calls outside the contract, each with its exact code; and opening devices. */
 #include <math.h>
+#include <omp.h>
 
 #include "backends/drivers.h"
 #include "tests/ops/rig.h"
@@ -283,6 +284,27 @@ static void test_devices(void **state)
     pol_device_list_free(ctx, list);
 }
 
+/* The embedder's OpenMP setting is its own. */
+static void test_thread_setting_is_kept(void **state)
+{
+    (void)state;
+    enum { N = 8 };
+    pol_backend *two;
+    const int before = omp_get_max_threads();
+    assert_ok(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = 2}, &two));
+    omp_set_num_threads(3);
+    rig r = rig_open(two);
+    const pol_view x = rig_normal(&r, POL_F32, N * 3 * N, 1), y = rig_zero(&r, POL_F32, N * N);
+    assert_ok(ctx, pol_project(two, &(pol_project_args){.y = y, .x = x, .w = rig_zero(&r, POL_F32, N * N), .T = N, .N = N, .C = N}));
+    assert_int_equal(omp_get_max_threads(), 3);
+    assert_ok(ctx, pol_attention(two, &(pol_attention_args){.out = y, .qkv = x, .scratch = rig_zero(&r, POL_F32, pol_attention_scratch(two, N, N, 1, 1, N)),
+                                                            .T = N, .S = N, .G = 1, .g = 1, .D = N, .scale = 1}));
+    assert_int_equal(omp_get_max_threads(), 3);
+    rig_close(&r);
+    pol_backend_close(two);
+    omp_set_num_threads(before);
+}
+
 static void test_table_of_another_version(void **state)
 {
     (void)state;
@@ -304,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_embed),          cmocka_unit_test(test_rmsnorm),         cmocka_unit_test(test_project),
         cmocka_unit_test(test_attention_and_rope), cmocka_unit_test(test_swiglu_and_nll), cmocka_unit_test(test_swap_and_stats),
         cmocka_unit_test(test_buffers),        cmocka_unit_test(test_memory_runs_out), cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_thread_setting_is_kept),
         cmocka_unit_test(test_table_of_another_version),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
