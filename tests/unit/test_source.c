@@ -433,6 +433,50 @@ static void test_hash(void **state)
     assert_string_not_equal(h[0], h[3]);
 }
 
+/* ---- memory that runs out ---- */
+
+typedef struct meter {
+    int64_t left; /* allocations that still succeed */
+} meter;
+
+static void *metered_realloc(void *user, void *block, size_t bytes)
+{
+    meter *m = user;
+    return m->left-- > 0 ? realloc(block, bytes) : NULL;
+}
+
+static void metered_free(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+/* Whichever allocation fails, opening says so and leaves nothing behind (a leak is the sanitizer's to see). */
+static void test_out_of_memory(void **state)
+{
+    fixture *f = *state;
+    const change none = {0};
+    const pol_config c = small_config();
+    const char *paths[2] = {write_folder(f, &c, &none), write_gguf(f, &c, &none)};
+    for (int i = 0; i < 2; i++) {
+        pol_status s = POL_ENOMEM;
+        int64_t n = 0;
+        for (; s != POL_OK; n++) {
+            meter m = {.left = 1};
+            const pol_allocator a = {&m, metered_realloc, metered_free};
+            pol_context *ctx;
+            pol_source *src;
+            assert_int_equal(pol_context_new(&a, &ctx), POL_OK);
+            m.left = n;
+            s = pol_source_open(ctx, paths[i], &src);
+            assert_true(s == POL_OK || (s == POL_ENOMEM && !src && strstr(pol_error_text(ctx), "no memory")));
+            pol_source_close(src);
+            pol_context_free(ctx);
+        }
+        assert_true(n > 5);
+    }
+}
+
 /* ---- real models: sums that tests/golden/source_sums.py took from the Python readers ---- */
 
 typedef struct sums {
@@ -521,6 +565,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_wrong_types, setup, teardown),
         cmocka_unit_test_setup_teardown(test_weights_must_be_finite, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hash, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_out_of_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stories260k, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tinystories, setup, teardown),
         cmocka_unit_test_setup_teardown(test_smollm2, setup, teardown),
