@@ -81,6 +81,7 @@ say "held out:    $held_out ($(wc -w <"$held_out") words)"
 # --- prune, then write the result in both forms ----------------------------------------------------------------------------------
 resume=()
 if [ "${1:-}" = --long ] && [ -f "$run/run.json" ]; then
+    say "going on with $run (remove it to start anew)"
     resume=(--resume)
 else
     rm -rf "$run"
