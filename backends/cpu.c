@@ -1,4 +1,4 @@
-/* cpu.c - the CPU as a backend: its memory, its description and its op tables. Ops run at once, so sync has nothing to wait for. */
+/* cpu.c - the CPU as a backend: its memory, its description and its op tables. Ops run at once: nothing to sync. */
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
@@ -67,13 +67,14 @@ static pol_status cpu_sync(pol_backend *be)
 
 static void cpu_close(pol_backend *be) { pol_free(be->ctx, be); }
 
-#define CPU_TABLE(suffix)                                                                                                                \
-    {                                                                                                                                    \
-        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .name = "cpu", .buf_new = cpu_buf_new, .buf_free = cpu_buf_free,                    \
-        .upload = cpu_upload, .download = cpu_download, .fill_zero = cpu_fill_zero, .sync = cpu_sync, .close = cpu_close,                \
-        .embed = embed_##suffix, .rmsnorm = rmsnorm_##suffix, .project = project_##suffix, .project_add = project_add_##suffix,          \
-        .rope = rope_##suffix, .attention = attention_##suffix, .attention_scratch = attention_scratch_##suffix,                         \
-        .swiglu = swiglu_##suffix, .nll = nll_##suffix, .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix \
+#define CPU_TABLE(suffix)                                                                                             \
+    {                                                                                                                 \
+        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .name = "cpu", .buf_new = cpu_buf_new, .buf_free = cpu_buf_free, \
+        .upload = cpu_upload, .download = cpu_download, .fill_zero = cpu_fill_zero, .sync = cpu_sync,                 \
+        .close = cpu_close, .embed = embed_##suffix, .rmsnorm = rmsnorm_##suffix, .project = project_##suffix,        \
+        .project_add = project_add_##suffix, .rope = rope_##suffix, .attention = attention_##suffix,                  \
+        .attention_scratch = attention_scratch_##suffix, .swiglu = swiglu_##suffix, .nll = nll_##suffix,              \
+        .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix                              \
     }
 
 static const pol_ops cpu_ops = CPU_TABLE(cpu);
@@ -107,7 +108,8 @@ static void describe(pol_device_info *d)
     d->max_buffer_bytes = d->memory_bytes;
     char version[32] = "";
     sscanf(openblas_get_config(), "%*s %31s", version);
-    snprintf(d->detail, sizeof d->detail, "%d threads, OpenBLAS %s with %s kernels", omp_get_max_threads(), version, openblas_get_corename());
+    snprintf(d->detail, sizeof d->detail, "%d threads, OpenBLAS %s with %s kernels", omp_get_max_threads(), version,
+             openblas_get_corename());
     d->usable = true;
 }
 
@@ -131,13 +133,15 @@ static pol_status make(pol_context *ctx, const pol_ops *ops, int threads, pol_ba
     return POL_OK;
 }
 
-static pol_status cpu_open(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o, pol_backend **out)
+static pol_status cpu_open(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
+                           pol_backend **out)
 {
     (void)device;
     if (o->threads < 0 || o->threads > MAX_THREADS)
         return pol_fail(ctx, POL_EARG, "threads: %d is not between 0 and %d", o->threads, MAX_THREADS);
     if (openblas_get_parallel() != OPENBLAS_OPENMP)
-        pol_log(ctx, POL_LOG_WARN, "this OpenBLAS is not its OpenMP build: its threads and the library's get in each other's way");
+        pol_log(ctx, POL_LOG_WARN,
+                "this OpenBLAS is not its OpenMP build: its threads and the library's get in each other's way");
     return make(ctx, &cpu_ops, o->threads ? o->threads : omp_get_max_threads(), out);
 }
 

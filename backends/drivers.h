@@ -6,7 +6,8 @@
 
 extern const pol_backend_driver pol_driver_cpu;
 
-/* A CPU backend whose ops are those of cpu/reference.c; not listed. For tests. On success *out is yours: pol_backend_close(). */
+/* A CPU backend whose ops are those of cpu/reference.c; not listed. For tests. On success *out is yours:
+ * pol_backend_close(). */
 pol_status pol_reference_open(pol_context *ctx, pol_backend **out);
 
 #endif

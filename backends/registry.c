@@ -75,11 +75,14 @@ static pol_status choose(pol_context *ctx, const char *name, const char *device,
             refused = d;
     }
     if (refused)
-        return pol_fail(ctx, POL_EARG, "device: %s %d (%s) cannot be used: %s", refused->backend, refused->index, refused->name, refused->reason);
-    return pol_fail(ctx, POL_EARG, "device: '%s' is not one of backend %s's", device ? device : "any", name ? name : "auto");
+        return pol_fail(ctx, POL_EARG, "device: %s %d (%s) cannot be used: %s", refused->backend, refused->index,
+                        refused->name, refused->reason);
+    return pol_fail(ctx, POL_EARG, "device: '%s' is not one of backend %s's", device ? device : "any",
+                    name ? name : "auto");
 }
 
-static pol_status open_device(pol_context *ctx, const pol_device_info *d, const pol_backend_options *o, pol_backend **out)
+static pol_status open_device(pol_context *ctx, const pol_device_info *d, const pol_backend_options *o,
+                              pol_backend **out)
 {
     pol_backend *be = NULL;
     POL_TRY(find_driver(d->backend)->open(ctx, d, o, &be));

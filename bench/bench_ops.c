@@ -1,9 +1,11 @@
-/* bench_ops.c - each op of the CPU beside a bare call that nothing can beat: sgemm of the same shapes, or memcpy of the same bytes.
+/* bench_ops.c - each op of the CPU beside a bare call that nothing can beat: sgemm of the same shapes, or memcpy of the
+ * same bytes.
  *
  *     bench_ops [threads]
  *
- * Op and bare call take turns; each line gives the medians of both, their ratio, and the op's rate. The first shape set is SmolLM2-135M at
- * keep 0.5 with 8 sequences of 128 tokens; the second has the widths of a 7B model, its tokens, groups and vocabulary cut down.
+ * Op and bare call take turns; each line gives the medians of both, their ratio, and the op's rate. The first shape set
+ * is SmolLM2-135M at keep 0.5 with 8 sequences of 128 tokens; the second has the widths of a 7B model, its tokens,
+ * groups and vocabulary cut down.
  */
 #include <cblas.h>
 #include <omp.h>
@@ -50,8 +52,8 @@ static int64_t ctx_cols(const shape *s) { return s->G * s->g * s->D; }
 
 static void gemm(const bench *b, int64_t m, int64_t n, int64_t k, const float *w, bool rows_out, float beta)
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, rows_out ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1, b->from, (int)k, w,
-                (int)(rows_out ? k : n), beta, b->to, (int)n);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, rows_out ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1, b->from,
+                (int)k, w, (int)(rows_out ? k : n), beta, b->to, (int)n);
 }
 
 /* memcpy on all threads, as the ops are. */
@@ -79,13 +81,17 @@ static pol_status run_rmsnorm(bench *b)
 
 static pol_status run_project(bench *b)
 {
-    return pol_project(b->be, &(pol_project_args){.y = {b->wide, 0}, .x = {b->y, 0}, .w = {b->w, 0}, .T = b->s->T, .N = 2 * b->s->F, .C = b->s->C});
+    return pol_project(
+        b->be, &(pol_project_args){
+                   .y = {b->wide, 0}, .x = {b->y, 0}, .w = {b->w, 0}, .T = b->s->T, .N = 2 * b->s->F, .C = b->s->C});
 }
 static void bare_project(bench *b) { gemm(b, b->s->T, 2 * b->s->F, b->s->C, b->weights, true, 0); }
 
 static pol_status run_project_add(bench *b)
 {
-    return pol_project_add(b->be, &(pol_project_add_args){.x = {b->x, 0}, .h = {b->mid, 0}, .w = {b->w, 0}, .T = b->s->T, .N = b->s->F, .C = b->s->C});
+    return pol_project_add(
+        b->be, &(pol_project_add_args){
+                   .x = {b->x, 0}, .h = {b->mid, 0}, .w = {b->w, 0}, .T = b->s->T, .N = b->s->F, .C = b->s->C});
 }
 static void bare_project_add(bench *b) { gemm(b, b->s->T, b->s->C, b->s->F, b->weights, false, 1); }
 
@@ -99,7 +105,9 @@ static void bare_rope(bench *b) { copy(b, b->s->T * qkv_cols(b->s)); }
 static pol_status run_attention(bench *b)
 {
     const shape *s = b->s;
-    return pol_attention(b->be, &(pol_attention_args){{b->mid, 0}, {b->wide, 0}, {b->scratch, 0}, s->T, s->S, s->G, s->g, s->D, 0, 0.125f});
+    return pol_attention(
+        b->be,
+        &(pol_attention_args){{b->mid, 0}, {b->wide, 0}, {b->scratch, 0}, s->T, s->S, s->G, s->g, s->D, 0, 0.125f});
 }
 /* The scores and weighted sums of whole sequences, triangle and all, for every head. */
 static void bare_attention(bench *b)
@@ -120,7 +128,9 @@ static void bare_swiglu(bench *b) { copy(b, b->s->T * b->s->F * 3 / 2); }
 static pol_status run_nll(bench *b)
 {
     const shape *s = b->s;
-    return pol_nll(b->be, &(pol_nll_args){{b->nll, 0}, {b->y, 0}, {b->table, 0}, {b->target, 0}, {b->scratch, 0}, s->T, s->C, s->V, SLICE});
+    return pol_nll(
+        b->be, &(pol_nll_args){
+                   {b->nll, 0}, {b->y, 0}, {b->table, 0}, {b->target, 0}, {b->scratch, 0}, s->T, s->C, s->V, SLICE});
 }
 static void bare_nll(bench *b)
 {
@@ -137,7 +147,8 @@ static void bare_swap(bench *b) { copy(b, b->s->F * 2 * b->s->C); }
 
 static pol_status run_stats(bench *b)
 {
-    return pol_activation_stats(b->be, &(pol_activation_stats_args){{b->mid, 0}, {b->sums, 0}, {b->sums, b->s->F}, b->s->T, b->s->F});
+    return pol_activation_stats(
+        b->be, &(pol_activation_stats_args){{b->mid, 0}, {b->sums, 0}, {b->sums, b->s->F}, b->s->T, b->s->F});
 }
 static void bare_stats(bench *b) { copy(b, b->s->T * b->s->F / 2); }
 
@@ -180,8 +191,9 @@ static pol_status time_line(bench *b, const line *l)
         }
     }
     const double t = bench_median(op, PAIRS), work = l->flops ? l->flops(b->s) : l->bytes(b->s);
-    printf("%-14s %-17s %9.3f ms  %-6s %9.3f ms  ratio %5.2f  %7.1f %s, %.3g %s\n", b->s->name, l->op, 1e3 * t, l->against,
-           1e3 * bench_median(bare, PAIRS), t / bench_median(bare, PAIRS), work / t * 1e-9, l->flops ? "GFLOP/s" : "GB/s", work, l->flops ? "FLOP" : "bytes");
+    printf("%-14s %-17s %9.3f ms  %-6s %9.3f ms  ratio %5.2f  %7.1f %s, %.3g %s\n", b->s->name, l->op, 1e3 * t,
+           l->against, 1e3 * bench_median(bare, PAIRS), t / bench_median(bare, PAIRS), work / t * 1e-9,
+           l->flops ? "GFLOP/s" : "GB/s", work, l->flops ? "FLOP" : "bytes");
     return POL_OK;
 }
 
@@ -215,7 +227,8 @@ static pol_status fill(bench *b)
     POL_TRY(make(b, POL_F32, s->V * s->C, &b->table));
     POL_TRY(make(b, POL_I32, s->T, &b->ids));
     POL_TRY(make(b, POL_F32, s->S * s->D, &b->cos_sin));
-    POL_TRY(make(b, POL_F32, pol_max_i64(s->T * SLICE, pol_attention_scratch(b->be, s->T, s->S, s->G, s->g, s->D)), &b->scratch));
+    POL_TRY(make(b, POL_F32, pol_max_i64(s->T * SLICE, pol_attention_scratch(b->be, s->T, s->S, s->G, s->g, s->D)),
+                 &b->scratch));
     POL_TRY(make(b, POL_I32, s->T, &b->target));
     POL_TRY(make(b, POL_F32, s->T, &b->nll));
     POL_TRY(make(b, POL_F64, 2 * s->F, &b->sums));
@@ -237,7 +250,8 @@ static pol_status fill(bench *b)
 
 static void clear(bench *b)
 {
-    pol_buf *bufs[] = {b->x, b->y, b->wide, b->mid, b->gain, b->w, b->table, b->ids, b->cos_sin, b->scratch, b->target, b->nll, b->sums};
+    pol_buf *bufs[] = {b->x,   b->y,       b->wide,    b->mid,    b->gain, b->w,   b->table,
+                       b->ids, b->cos_sin, b->scratch, b->target, b->nll,  b->sums};
     for (size_t i = 0; i < POL_COUNT(bufs); i++)
         pol_buf_free(b->be, bufs[i]);
     void *host[] = {b->from, b->to, b->weights, b->low, b->high};

@@ -1,7 +1,7 @@
 /* ops.c - the front doors: every call to a backend is checked here against its contract, then dispatched.
  *
- * A backend may rely on what has been checked: sizes in range, every operand inside its buffer and of the right type, nothing written that
- * is also read. The checks cost nanoseconds; an op costs microseconds at least.
+ * A backend may rely on what has been checked: sizes in range, every operand inside its buffer and of the right type,
+ * nothing written that is also read. The checks cost nanoseconds; an op costs microseconds at least.
  */
 #include "core/backend.h"
 
@@ -24,7 +24,8 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [POL_F32] = {"f32", 4}, [POL_F16] = {"f16", 2}, [POL_BF16] = {"bf16", 2}, [POL_I32] = {"i32", 4}, [POL_F64] = {"f64", 8},
+    [POL_F32] = {"f32", 4}, [POL_F16] = {"f16", 2}, [POL_BF16] = {"bf16", 2},
+    [POL_I32] = {"i32", 4}, [POL_F64] = {"f64", 8},
 };
 
 static bool dtype_known(pol_dtype t) { return (size_t)t < POL_COUNT(dtypes); }
@@ -35,7 +36,8 @@ static pol_status check_dimensions(pol_backend *be, const char *op, const dimens
 {
     for (size_t i = 0; i < n; i++)
         if (d[i].value < d[i].min)
-            return pol_fail(be->ctx, POL_EARG, "%s: %s: %lld is below %lld", op, d[i].name, (long long)d[i].value, (long long)d[i].min);
+            return pol_fail(be->ctx, POL_EARG, "%s: %s: %lld is below %lld", op, d[i].name, (long long)d[i].value,
+                            (long long)d[i].min);
     return POL_OK;
 }
 
@@ -44,11 +46,11 @@ static pol_status check_operand(pol_backend *be, const char *op, const operand *
     if (!o->v.buf)
         return pol_fail(be->ctx, POL_EARG, "%s: %s: no buffer was given", op, o->name);
     if (o->v.buf->dtype != o->dtype)
-        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: element type %s, but the op takes %s", op, o->name, dtypes[o->v.buf->dtype].name,
-                        dtypes[o->dtype].name);
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: element type %s, but the op takes %s", op, o->name,
+                        dtypes[o->v.buf->dtype].name, dtypes[o->dtype].name);
     if (o->v.at < 0 || o->v.at > o->v.buf->n || o->n > o->v.buf->n - o->v.at)
-        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: %lld elements from %lld do not fit a buffer of %lld", op, o->name, (long long)o->n,
-                        (long long)o->v.at, (long long)o->v.buf->n);
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: %lld elements from %lld do not fit a buffer of %lld", op, o->name,
+                        (long long)o->n, (long long)o->v.at, (long long)o->v.buf->n);
     return POL_OK;
 }
 
@@ -69,10 +71,12 @@ static pol_status check_operands(pol_backend *be, const char *op, size_t n_writt
     return POL_OK;
 }
 
-#define CHECK_DIMENSIONS(be, op, ...)                                                                                   \
-    POL_TRY(check_dimensions(be, op, (const dimension[]){__VA_ARGS__}, sizeof((const dimension[]){__VA_ARGS__}) / sizeof(dimension)))
-#define CHECK_OPERANDS(be, op, n_written, ...)                                                                          \
-    POL_TRY(check_operands(be, op, n_written, (const operand[]){__VA_ARGS__}, sizeof((const operand[]){__VA_ARGS__}) / sizeof(operand)))
+#define CHECK_DIMENSIONS(be, op, ...)                                  \
+    POL_TRY(check_dimensions(be, op, (const dimension[]){__VA_ARGS__}, \
+                             sizeof((const dimension[]){__VA_ARGS__}) / sizeof(dimension)))
+#define CHECK_OPERANDS(be, op, n_written, ...)                                \
+    POL_TRY(check_operands(be, op, n_written, (const operand[]){__VA_ARGS__}, \
+                           sizeof((const operand[]){__VA_ARGS__}) / sizeof(operand)))
 
 static pol_status check_bias(pol_backend *be, const char *op, pol_view bias, int64_t n, const operand *written)
 {
@@ -85,31 +89,48 @@ static pol_status check_bias(pol_backend *be, const char *op, pol_view bias, int
 static pol_status check_sequences(pol_backend *be, const char *op, int64_t T, int64_t S)
 {
     if (T % S != 0)
-        return pol_fail(be->ctx, POL_ESHAPE, "%s: T: %lld tokens are not whole sequences of %lld", op, (long long)T, (long long)S);
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: T: %lld tokens are not whole sequences of %lld", op, (long long)T,
+                        (long long)S);
     return POL_OK;
 }
 
 static pol_status check_range(pol_backend *be, const char *op, const pol_buf *b, int64_t at, int64_t n)
 {
     if (!b || at < 0 || n < 0 || at > b->n || n > b->n - at)
-        return pol_fail(be->ctx, POL_ESHAPE, "%s: %lld elements from %lld do not fit a buffer of %lld", op, (long long)n, (long long)at,
-                        b ? (long long)b->n : 0);
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %lld elements from %lld do not fit a buffer of %lld", op,
+                        (long long)n, (long long)at, b ? (long long)b->n : 0);
     return POL_OK;
 }
 
 pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops)
 {
     if (ops->abi != POL_OPS_ABI || ops->size != sizeof *ops)
-        return pol_fail(ctx, POL_EARG, "backend %s: its table is version %u of %u bytes, this library's is version %d of %zu", name, ops->abi,
-                        ops->size, POL_OPS_ABI, sizeof *ops);
+        return pol_fail(ctx, POL_EARG,
+                        "backend %s: its table is version %u of %u bytes, this library's is version %d of %zu", name,
+                        ops->abi, ops->size, POL_OPS_ABI, sizeof *ops);
     const struct {
         const char *name;
         bool present;
     } entries[] = {
 #define ENTRY(e) {#e, ops->e != NULL}
-        ENTRY(name),    ENTRY(buf_new),     ENTRY(buf_free),   ENTRY(upload),     ENTRY(download),          ENTRY(fill_zero),
-        ENTRY(sync),    ENTRY(close),       ENTRY(embed),      ENTRY(rmsnorm),    ENTRY(project),           ENTRY(project_add),
-        ENTRY(rope),    ENTRY(attention),   ENTRY(attention_scratch), ENTRY(swiglu), ENTRY(nll),            ENTRY(swap_units),
+        ENTRY(name),
+        ENTRY(buf_new),
+        ENTRY(buf_free),
+        ENTRY(upload),
+        ENTRY(download),
+        ENTRY(fill_zero),
+        ENTRY(sync),
+        ENTRY(close),
+        ENTRY(embed),
+        ENTRY(rmsnorm),
+        ENTRY(project),
+        ENTRY(project_add),
+        ENTRY(rope),
+        ENTRY(attention),
+        ENTRY(attention_scratch),
+        ENTRY(swiglu),
+        ENTRY(nll),
+        ENTRY(swap_units),
         ENTRY(activation_stats),
 #undef ENTRY
     };
@@ -126,7 +147,8 @@ pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **ou
     if (!dtype_known(dtype) || n < 0)
         return pol_fail(be->ctx, POL_EARG, "buffer: %lld elements of type %d", (long long)n, (int)dtype);
     if (!pol_mul_u64((uint64_t)n, dtypes[dtype].size, &bytes) || bytes > be->info.max_buffer_bytes)
-        return pol_fail(be->ctx, POL_ENOMEM, "buffer: %lld elements of %s are more than a buffer of %s can hold, %llu bytes", (long long)n,
+        return pol_fail(be->ctx, POL_ENOMEM,
+                        "buffer: %lld elements of %s are more than a buffer of %s can hold, %llu bytes", (long long)n,
                         dtypes[dtype].name, be->info.backend, (unsigned long long)be->info.max_buffer_bytes);
     POL_TRY(be->ops->buf_new(be, dtype, n, out));
     be->bytes_in_use += bytes;
@@ -260,9 +282,10 @@ pol_status pol_swiglu(pol_backend *be, const pol_swiglu_args *a)
 pol_status pol_nll(pol_backend *be, const pol_nll_args *a)
 {
     CHECK_DIMENSIONS(be, "nll", {"T", a->T, 1}, {"C", a->C, 1}, {"V", a->V, 1}, {"slice", a->slice, 1});
-    CHECK_OPERANDS(be, "nll", 2, {"nll", a->nll, POL_F32, a->T}, {"scratch", a->scratch, POL_F32, pol_mul_count(a->T, a->slice)},
-                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)}, {"w", a->w, be->weight_dtype, pol_mul_count(a->V, a->C)},
-                   {"target", a->target, POL_I32, a->T});
+    CHECK_OPERANDS(be, "nll", 2, {"nll", a->nll, POL_F32, a->T},
+                   {"scratch", a->scratch, POL_F32, pol_mul_count(a->T, a->slice)},
+                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)},
+                   {"w", a->w, be->weight_dtype, pol_mul_count(a->V, a->C)}, {"target", a->target, POL_I32, a->T});
     return be->ops->nll(be, a);
 }
 
@@ -278,8 +301,8 @@ static pol_status check_pairs(pol_backend *be, const pol_swap_args *a)
     for (int64_t i = 0; i < 2 * a->n_pairs && s == POL_OK; i++) {
         const int32_t unit = i % 2 ? a->b[i / 2] : a->a[i / 2];
         if (unit < 0 || unit >= a->n_units)
-            s = pol_fail(be->ctx, POL_EARG, "swap_units: pair %lld: unit %d is not one of %lld", (long long)(i / 2), unit,
-                         (long long)a->n_units);
+            s = pol_fail(be->ctx, POL_EARG, "swap_units: pair %lld: unit %d is not one of %lld", (long long)(i / 2),
+                         unit, (long long)a->n_units);
         else if (seen[unit])
             s = pol_fail(be->ctx, POL_EARG, "swap_units: pair %lld: unit %d is named twice", (long long)(i / 2), unit);
         else
@@ -295,7 +318,8 @@ pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a)
     if (a->n_pairs == 0)
         return POL_OK;
     if (a->n_pairs > a->n_units / 2)
-        return pol_fail(be->ctx, POL_EARG, "swap_units: n_pairs: %lld pairs of %lld units", (long long)a->n_pairs, (long long)a->n_units);
+        return pol_fail(be->ctx, POL_EARG, "swap_units: n_pairs: %lld pairs of %lld units", (long long)a->n_pairs,
+                        (long long)a->n_units);
     if (!a->w.buf)
         return pol_fail(be->ctx, POL_EARG, "swap_units: w: no buffer was given");
     CHECK_OPERANDS(be, "swap_units", 1, {"w", a->w, a->w.buf->dtype, pol_mul_count(a->unit, a->n_units)});

@@ -1,10 +1,11 @@
-/* activation_stats.c - each thread owns a block of columns, so the rows are summed in their order whatever the thread count. */
+/* activation_stats.c - each thread owns a block of columns, so rows are summed in order whatever the thread count. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 
 enum { COLUMNS = 128 };
 
-CPU_CLONES static void add_columns(double *restrict sum, double *restrict sumsq, const float *restrict x, int64_t T, int64_t N, int64_t n)
+CPU_CLONES static void add_columns(double *restrict sum, double *restrict sumsq, const float *restrict x, int64_t T,
+                                   int64_t N, int64_t n)
 {
     for (int64_t t = 0; t < T; t++)
 #pragma omp simd

@@ -1,13 +1,15 @@
 /* attention.c - blocks of queries against the keys that they may see, two small GEMMs a block.
  *
- * One item of work is (sequence, group, block of QUERIES positions). The rows of a block are its positions' g query heads:
+ * One item of work is (sequence, group, block of positions). The rows of a block are its positions' g query heads:
  *
  *     q     [rows, D]       gathered from the fused rows
- *     score [rows, keys] =  scale * q k^T        keys: first .. the block's last position, so the upper triangle costs at most one block
- *     score              =  exp(score - max) per row on the keys it sees, 0 on the others
- *     ctx   [rows, D]    =  score v              then each row is divided by its sum on the way out
+ *     score [rows, keys] =  scale * q k^T, for the keys up to the block's last position: of the upper triangle only
+ *                           what lies inside the block is computed
+ *     score              =  exp(score - max) per row on the keys that it sees, 0 on the others
+ *     ctx   [rows, D]    =  score v; each row is divided by its sum on the way out
  *
- * Items share nothing and each runs on one thread. Scratch per thread is rows * (2 D + keys + 1), so memory grows with S, not S^2.
+ * Items share nothing and each runs on one thread. A thread's scratch is rows * (2 D + keys + 1): it grows with S, not
+ * with S^2.
  */
 #include <cblas.h>
 #include <limits.h>
@@ -59,7 +61,7 @@ static block_scratch take_scratch(float *at, int64_t rows, int64_t D)
     return b;
 }
 
-/* score [n]: keys before `lo` and after `hi` get weight 0, the others exp(score - max). Returns the sum of the weights. */
+/* score [n]: keys before `lo` and after `hi` get weight 0, the others exp(score - max). Returns the weights' sum. */
 CPU_CLONES static float softmax_row(float *restrict score, int64_t lo, int64_t hi, int64_t n)
 {
     const float max = cpu_max(score + lo, hi + 1 - lo);
@@ -84,7 +86,8 @@ CPU_CLONES static void divide_row(float *restrict out, const float *restrict ctx
 }
 
 /* Positions begin..end-1 of one sequence and group: `qkv` and `out` point at the group in the sequence's first row. */
-static void attend_block(const pol_attention_args *a, const float *qkv, float *out, int64_t begin, int64_t end, block_scratch b)
+static void attend_block(const pol_attention_args *a, const float *qkv, float *out, int64_t begin, int64_t end,
+                         block_scratch b)
 {
     const int64_t g = a->g, D = a->D, row = a->G * (g + 2) * D;
     const int64_t first = a->window > 0 ? pol_max_i64(0, begin - a->window + 1) : 0;
@@ -92,15 +95,15 @@ static void attend_block(const pol_attention_args *a, const float *qkv, float *o
     const float *k = qkv + first * row + g * D, *v = k + D;
     for (int64_t p = begin; p < end; p++)
         memcpy(b.q + (p - begin) * g * D, qkv + p * row, (size_t)(g * D) * sizeof *b.q);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)keys, (int)D, a->scale, b.q, (int)D, k, (int)row, 0.0f, b.score,
-                (int)keys);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)keys, (int)D, a->scale, b.q, (int)D, k,
+                (int)row, 0.0f, b.score, (int)keys);
     for (int64_t r = 0; r < rows; r++) {
         const int64_t p = begin + r / g;
         const int64_t lo = a->window > 0 ? pol_max_i64(0, p - a->window + 1) : 0;
         b.sum[r] = softmax_row(b.score + r * keys, lo - first, p - first, keys);
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)D, (int)keys, 1.0f, b.score, (int)keys, v, (int)row, 0.0f, b.ctx,
-                (int)D);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)D, (int)keys, 1.0f, b.score, (int)keys, v,
+                (int)row, 0.0f, b.ctx, (int)D);
     for (int64_t r = 0; r < rows; r++)
         divide_row(out + (begin + r / g) * a->G * g * D + r % g * D, b.ctx + r * D, b.sum[r], D);
 }
@@ -113,15 +116,19 @@ pol_status attention_cpu(pol_backend *be, const pol_attention_args *a)
     const float *qkv = cpu_f32(a->qkv);
     float *out = cpu_f32(a->out), *scratch = cpu_f32(a->scratch);
     if (G * (g + 2) * D > INT_MAX || S > INT_MAX || queries * g > INT_MAX)
-        return pol_fail(be->ctx, POL_EUNSUPPORTED, "attention: rows of %lld, sequences of %lld: OpenBLAS counts in 32 bits",
+        return pol_fail(be->ctx, POL_EUNSUPPORTED,
+                        "attention: rows of %lld, sequences of %lld: OpenBLAS counts in 32 bits",
                         (long long)(G * (g + 2) * D), (long long)S);
-    const int before = cpu_blas_enter(be); /* a team of one thread is not a parallel region: there OpenBLAS would use its own count */
-    /* Later blocks see more keys, so they go first: the loop then ends evenly. */
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(be))
+    /* Inside the loop OpenBLAS stays on its thread, unless the team is of one: then it goes by its own count.
+     * Later blocks see more keys, so they go first: the loop ends evenly. */
+    const int before = cpu_blas_enter(be);
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(be)) if (items > 1)
     for (int64_t item = 0; item < items; item++) {
-        const int64_t block = blocks - 1 - item / (items / blocks), sequence = item % (items / blocks) / G, group = item % G;
-        attend_block(a, qkv + (sequence * S * G + group) * (g + 2) * D, out + (sequence * S * G + group) * g * D, block * queries,
-                     pol_min_i64(S, (block + 1) * queries), take_scratch(scratch + omp_get_thread_num() * each, queries * g, D));
+        const int64_t block = blocks - 1 - item / (items / blocks), sequence = item % (items / blocks) / G,
+                      group = item % G;
+        attend_block(a, qkv + (sequence * S * G + group) * (g + 2) * D, out + (sequence * S * G + group) * g * D,
+                     block * queries, pol_min_i64(S, (block + 1) * queries),
+                     take_scratch(scratch + omp_get_thread_num() * each, queries * g, D));
     }
     cpu_blas_leave(before);
     return POL_OK;

@@ -1,7 +1,8 @@
 /* cpu.h - what the ops of the CPU share: where their data lies, how many threads they use. f32 throughout.
  *
- * Threads: one OpenMP pool, never nested. An op either calls a GEMM, which OpenBLAS spreads over the pool, or opens one parallel loop, inside
- * which a GEMM runs on the thread that calls it. Loops write each element from one thread only, so the thread count changes no bit of them.
+ * Threads: one OpenMP pool, never nested. An op either calls a GEMM, which OpenBLAS spreads over the pool, or opens one
+ * parallel loop, inside which a GEMM runs on the thread that calls it. Loops write each element from one thread only,
+ * so the thread count changes no bit of them.
  */
 #ifndef POL_CPU_H
 #define POL_CPU_H
@@ -48,7 +49,7 @@ pol_status nll_cpu(pol_backend *be, const pol_nll_args *a);
 pol_status swap_units_cpu(pol_backend *be, const pol_swap_args *a);
 pol_status activation_stats_cpu(pol_backend *be, const pol_activation_stats_args *a);
 
-/* The reference ops, cpu/reference.c: plain loops over the formulas of backend.h with double sums, right by definition. */
+/* The reference ops, cpu/reference.c: the formulas of backend.h in plain loops, right by definition. */
 pol_status embed_reference(pol_backend *be, const pol_embed_args *a);
 pol_status rmsnorm_reference(pol_backend *be, const pol_rmsnorm_args *a);
 pol_status project_reference(pol_backend *be, const pol_project_args *a);

@@ -20,16 +20,16 @@ void cpu_blas_leave(int before)
         omp_set_num_threads(before);
 }
 
-pol_status cpu_gemm(pol_backend *be, cpu_layout layout, int64_t m, int64_t n, int64_t k, const float *x, const float *w, float beta, float *y,
-                    int64_t ldy)
+pol_status cpu_gemm(pol_backend *be, cpu_layout layout, int64_t m, int64_t n, int64_t k, const float *x, const float *w,
+                    float beta, float *y, int64_t ldy)
 {
     if (m > INT_MAX || n > INT_MAX || k > INT_MAX || ldy > INT_MAX)
-        return pol_fail(be->ctx, POL_EUNSUPPORTED, "gemm: %lld x %lld x %lld: OpenBLAS counts in 32 bits", (long long)m, (long long)n,
-                        (long long)k);
+        return pol_fail(be->ctx, POL_EUNSUPPORTED, "gemm: %lld x %lld x %lld: OpenBLAS counts in 32 bits", (long long)m,
+                        (long long)n, (long long)k);
     const int before = cpu_blas_enter(be);
     const bool rows_out = layout == CPU_ROWS_OUT;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, rows_out ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, x, (int)k, w,
-                (int)(rows_out ? k : n), beta, y, (int)ldy);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, rows_out ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, x,
+                (int)k, w, (int)(rows_out ? k : n), beta, y, (int)ldy);
     cpu_blas_leave(before);
     return POL_OK;
 }

@@ -1,7 +1,8 @@
 /* nll.c - logits of one slice of the vocabulary at a time, each folded at once into a running maximum and sum.
  *
- * For a row, after each slice: sum = sum over the logits seen of exp(logit - max). A larger maximum rescales the sum (Milakov and Gimelshein
- * 2018, arXiv 1805.02867). Exponentials are f32, summed in f32 over SUM_CHUNK at a time and in double from there on.
+ * For a row, after each slice: sum = sum over the logits seen of exp(logit - max). A larger maximum rescales the sum
+ * (Milakov and Gimelshein 2018, arXiv 1805.02867). Exponentials are f32, summed in f32 over SUM_CHUNK at a time and in
+ * double from there on.
  */
 #include "cpu/gemm.h"
 #include "cpu/simd.h"
@@ -35,8 +36,8 @@ static pol_status check_targets(pol_backend *be, const pol_nll_args *a, const in
 {
     for (int64_t t = 0; t < a->T; t++)
         if (target[t] < -1 || target[t] >= a->V)
-            return pol_fail(be->ctx, POL_EARG, "nll: target: id %d of token %lld is not one of %lld", target[t], (long long)t,
-                            (long long)a->V);
+            return pol_fail(be->ctx, POL_EARG, "nll: target: id %d of token %lld is not one of %lld", target[t],
+                            (long long)t, (long long)a->V);
     return POL_OK;
 }
 

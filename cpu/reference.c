@@ -1,4 +1,4 @@
-/* reference.c - every op as its formula reads: plain loops, one thread, double sums. Right by definition, slow on purpose.
+/* reference.c - every op as its formula reads: plain loops, one thread, double sums. Right by definition, not fast.
  *
  * The conformance tests compare each backend with these. Letters and layouts: core/backend.h.
  */
@@ -159,7 +159,8 @@ pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a)
     const size_t bytes = (size_t)a->unit * pol_dtype_size(a->w.buf->dtype);
     for (int64_t i = 0; i < a->n_pairs; i++)
         for (size_t j = 0; j < bytes; j++) {
-            unsigned char *u = cpu_bytes(a->w) + (size_t)a->a[i] * bytes + j, *v = cpu_bytes(a->w) + (size_t)a->b[i] * bytes + j;
+            unsigned char *u = cpu_bytes(a->w) + (size_t)a->a[i] * bytes + j,
+                          *v = cpu_bytes(a->w) + (size_t)a->b[i] * bytes + j;
             const unsigned char kept = *u;
             *u = *v;
             *v = kept;

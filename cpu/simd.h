@@ -1,8 +1,9 @@
-/* simd.h - vector code without intrinsics: what the compiler needs to vectorise the loops of cpu/ for the machine it will run on.
+/* simd.h - vector code without intrinsics: what the compiler needs to vectorise loops for the machine it will run on.
  *
- * A function marked CPU_CLONES is compiled once for AVX-512, once for AVX2 and once for the baseline; the loader picks. It must hold its loops
- * itself or call cpu_ inlines: an OpenMP parallel region is moved out of its function and would not be cloned, so such regions call marked
- * functions a row at a time. The clones may differ in the last bit; one machine always runs the same one.
+ * A function marked CPU_CLONES is compiled once for AVX-512, once for AVX2 and once for the baseline; the loader picks.
+ * It must hold its loops itself or call cpu_ inlines: an OpenMP parallel region is moved out of its function and would
+ * not be cloned, so such regions call marked functions a row at a time. The clones may differ in the last bit; one
+ * machine always runs the same one.
  */
 #ifndef POL_CPU_SIMD_H
 #define POL_CPU_SIMD_H
@@ -29,16 +30,18 @@
 #endif
 #define CPU_INLINE static inline __attribute__((always_inline))
 
-/* e^x, within 2e-7 relative, without branches. 0 below -87.33 and infinity above 88.37 (f32 itself ends at 88.72); NaN stays NaN.
- * x = n ln 2 + r, |r| <= ln 2 / 2: n comes out of the low bits of x / ln 2 + 1.5 * 2^23, ln 2 is taken off in two parts, and
- * e^r = 1 + r + r^2 p(r) with the p of degree 4 that has the least relative error (3e-9; fitted by iterated least squares). */
+/* e^x, within 2e-7 relative, without branches. 0 below -87.33 and infinity above 88.37 (f32 itself ends at 88.72); NaN
+ * stays NaN. x = n ln 2 + r, |r| <= ln 2 / 2: n comes out of the low bits of x / ln 2 + 1.5 * 2^23, ln 2 is taken off
+ * in two parts, and e^r = 1 + r + r^2 p(r) with the p of degree 4 that has the least relative error (3e-9; fitted by
+ * iterated least squares). */
 CPU_INLINE float cpu_expf(float x)
 {
     const float shift = 0x1.8p23f;
     const float t = x * 0x1.715476p+0f + shift;
     const float n = t - shift;
     const float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
-    const float p = (((0x1.6a23cep-10f * r + 0x1.123a2p-7f) * r + 0x1.5558f2p-5f) * r + 0x1.555492p-3f) * r + 0x1.fffffcp-2f;
+    const float p =
+        (((0x1.6a23cep-10f * r + 0x1.123a2p-7f) * r + 0x1.5558f2p-5f) * r + 0x1.555492p-3f) * r + 0x1.fffffcp-2f;
     uint32_t bits;
     memcpy(&bits, &t, sizeof bits);
     bits = (bits + 127) << 23; /* 2^n */
@@ -49,8 +52,8 @@ CPU_INLINE float cpu_expf(float x)
     return x > 88.37f ? INFINITY : y;
 }
 
-/* The largest of x[0, n); -infinity where n is 0. NaN is passed over. Lanes are spelled out: without finite-math flags a compiler may not
- * reorder a maximum. */
+/* The largest of x[0, n); -infinity where n is 0. NaN is passed over. Lanes are spelled out: without finite-math flags
+ * a compiler may not reorder a maximum. */
 CPU_INLINE float cpu_max(const float *x, int64_t n)
 {
     enum { LANES = 32 };

@@ -6,8 +6,9 @@ typedef struct op_spec {
     const char *name;
     int64_t (*outputs)(const op_case *c);
     void (*run)(rig *r, const op_case *c, double *out);
-    /* Largest sum of squared errors over the sum of squares, and largest error over the root mean square. f32 has an epsilon e of 6e-8: k terms
-     * summed in any order err by about sqrt(k) e at most, an exponential by 3 e, an op that only moves numbers not at all. */
+    /* Largest sum of squared errors over the sum of squares, and largest error over the root mean square. f32 has an
+     * epsilon e of 6e-8: k terms summed in any order err by about sqrt(k) e at most, an exponential by 3 e, an op that
+     * only moves numbers not at all. */
     double nmse, max;
 } op_spec;
 
@@ -113,7 +114,9 @@ static void run_swap_units(rig *r, const op_case *c, double *out)
         b[i] = (int32_t)c->N - 1 - i;
     }
     const pol_view w = rig_normal(r, r->be->weight_dtype, c->N * c->C, 1);
-    assert_ok(r->ctx, pol_swap_units(r->be, &(pol_swap_args){.w = w, .unit = c->C, .n_units = c->N, .n_pairs = c->pairs, .a = a, .b = b}));
+    assert_ok(r->ctx,
+              pol_swap_units(
+                  r->be, &(pol_swap_args){.w = w, .unit = c->C, .n_units = c->N, .n_pairs = c->pairs, .a = a, .b = b}));
     rig_read(r, w, c->N * c->C, out);
     free(a);
     free(b);
@@ -230,8 +233,10 @@ static const char *case_text(const op_case *c, char *out, size_t size)
     const struct {
         const char *name;
         int64_t value;
-    } d[] = {{"T", c->T}, {"S", c->S}, {"C", c->C}, {"N", c->N}, {"G", c->G}, {"g", c->g}, {"D", c->D}, {"V", c->V}, {"kept", c->kept},
-             {"padded", c->padded}, {"window", c->window}, {"slice", c->slice}, {"pairs", c->pairs}, {"bias", c->bias}, {"in_place", c->in_place}};
+    } d[] = {
+        {"T", c->T},           {"S", c->S},         {"C", c->C},         {"N", c->N},       {"G", c->G},
+        {"g", c->g},           {"D", c->D},         {"V", c->V},         {"kept", c->kept}, {"padded", c->padded},
+        {"window", c->window}, {"slice", c->slice}, {"pairs", c->pairs}, {"bias", c->bias}, {"in_place", c->in_place}};
     int n = snprintf(out, size, "%s", c->op);
     for (size_t i = 0; i < POL_COUNT(d); i++)
         if (d[i].value)

@@ -113,7 +113,8 @@ static void check_fence(rig *r, int which, int64_t at)
     read_any(r, r->made[which].v.buf, at, FENCE, fence);
     for (int i = 0; i < FENCE; i++)
         if (!(isnan(fence[i]) || fence[i] == IMPOSSIBLE_ID))
-            fail_msg("tensor %d: element %lld outside the operand was written: %g", which, (long long)(at - FENCE + i), fence[i]);
+            fail_msg("tensor %d: element %lld outside the operand was written: %g", which, (long long)(at - FENCE + i),
+                     fence[i]);
 }
 
 void rig_close(rig *r)

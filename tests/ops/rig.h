@@ -1,8 +1,8 @@
 /* rig.h - one call of one op on one backend, with every tensor fenced.
  *
- * Tensors are filled from a counter-based generator in the order in which they are asked for, so two rigs that ask alike hold the same numbers.
- * Each lies between two fences of NaN (of impossible ids for i32), off alignment: a read beyond the operand shows as NaN in the result, a write
- * beyond it as a broken fence when the rig is closed.
+ * Tensors are filled from a counter-based generator in the order in which they are asked for, so two rigs that ask
+ * alike hold the same numbers. Each lies between two fences of NaN (of impossible ids for i32), off alignment: a read
+ * beyond the operand shows as NaN in the result, a write beyond it as a broken fence when the rig is closed.
  */
 #ifndef POL_TEST_RIG_H
 #define POL_TEST_RIG_H

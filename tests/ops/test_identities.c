@@ -1,4 +1,5 @@
-/* test_identities.c - what must hold whatever the numbers are: the mathematics of the ops, not stored results. On the CPU. */
+/* test_identities.c - what must hold whatever the numbers are: the mathematics of the ops, not stored results. On the
+ * CPU. */
 #include <math.h>
 
 #include "tests/ops/rig.h"
@@ -49,8 +50,11 @@ static void test_rmsnorm_scale(void **state)
     enum { T = 3, C = 70 };
     double y[T * C], again[T * C];
     rig r = rig_open(be);
-    pol_rmsnorm_args a = {.x = rig_normal(&r, POL_F32, T * C, 1), .gain = rig_zero(&r, POL_F32, C), .y = rig_zero(&r, POL_F32, T * C),
-                          .T = T, .C = C};
+    pol_rmsnorm_args a = {.x = rig_normal(&r, POL_F32, T * C, 1),
+                          .gain = rig_zero(&r, POL_F32, C),
+                          .y = rig_zero(&r, POL_F32, T * C),
+                          .T = T,
+                          .C = C};
     edit(&r, a.gain, C, one);
     assert_ok(ctx, pol_rmsnorm(be, &a));
     rig_read(&r, a.y, T * C, y);
@@ -75,7 +79,8 @@ static void test_project_and_back(void **state)
     const float w[] = {0.6f, -0.8f, 0.8f, 0.6f};
     double before[T * C], after[T * C];
     rig r = rig_open(be);
-    const pol_view x = rig_normal(&r, POL_F32, T * C, 1), y = rig_zero(&r, POL_F32, T * C), rotation = rig_values(&r, POL_F32, C * C, w);
+    const pol_view x = rig_normal(&r, POL_F32, T * C, 1), y = rig_zero(&r, POL_F32, T * C),
+                   rotation = rig_values(&r, POL_F32, C * C, w);
     rig_read(&r, x, T * C, before);
     assert_ok(ctx, pol_project(be, &(pol_project_args){.y = y, .x = x, .w = rotation, .T = T, .N = C, .C = C}));
     assert_ok(ctx, pol_project_add(be, &(pol_project_add_args){.x = x, .h = y, .w = rotation, .T = T, .N = C, .C = C}));
@@ -86,7 +91,7 @@ static void test_project_and_back(void **state)
     rig_close(&r);
 }
 
-/* Units beyond the prefix take no part: a projection through the first half of permuted rows is half of the projection. */
+/* Units beyond the prefix take no part: through the first half of exchanged rows comes half of the projection. */
 static void test_prefix_of_swapped_rows(void **state)
 {
     (void)state;
@@ -94,8 +99,12 @@ static void test_prefix_of_swapped_rows(void **state)
     const int32_t a[] = {0, 1, 2}, b[] = {5, 4, 3};
     double all[T * N], half[T * N / 2], want[T * N / 2];
     rig r = rig_open(be);
-    pol_project_args p = {.y = rig_zero(&r, POL_F32, T * N), .x = rig_normal(&r, POL_F32, T * C, 1), .w = rig_normal(&r, POL_F32, N * C, 1),
-                          .T = T, .N = N, .C = C};
+    pol_project_args p = {.y = rig_zero(&r, POL_F32, T * N),
+                          .x = rig_normal(&r, POL_F32, T * C, 1),
+                          .w = rig_normal(&r, POL_F32, N * C, 1),
+                          .T = T,
+                          .N = N,
+                          .C = C};
     assert_ok(ctx, pol_project(be, &p));
     rig_read(&r, p.y, T * N, all);
     const pol_swap_args swap = {.w = p.w, .unit = C, .n_units = N, .n_pairs = 3, .a = a, .b = b};
@@ -125,7 +134,13 @@ static void test_rope_undone(void **state)
     (void)state;
     double before[S * ROW], turned[S * ROW], after[S * ROW];
     rig r = rig_open(be);
-    const pol_rope_args a = {.qkv = rig_normal(&r, POL_F32, S * ROW, 1), .cos_sin = rig_cos_sin(&r, S, D), .T = S, .S = S, .G = G, .g = g, .D = D};
+    const pol_rope_args a = {.qkv = rig_normal(&r, POL_F32, S * ROW, 1),
+                             .cos_sin = rig_cos_sin(&r, S, D),
+                             .T = S,
+                             .S = S,
+                             .G = G,
+                             .g = g,
+                             .D = D};
     rig_read(&r, a.qkv, S * ROW, before);
     assert_ok(ctx, pol_rope(be, &a));
     rig_read(&r, a.qkv, S * ROW, turned);
@@ -145,9 +160,15 @@ static void test_rope_undone(void **state)
 
 static pol_attention_args attention_args(rig *r, int64_t seq)
 {
-    return (pol_attention_args){.qkv = rig_normal(r, POL_F32, S * ROW, 1), .out = rig_zero(r, POL_F32, S * G * g * D),
+    return (pol_attention_args){.qkv = rig_normal(r, POL_F32, S * ROW, 1),
+                                .out = rig_zero(r, POL_F32, S * G * g * D),
                                 .scratch = rig_zero(r, POL_F32, pol_attention_scratch(be, S, seq, G, g, D)),
-                                .T = S, .S = seq, .G = G, .g = g, .D = D, .scale = 0.35f};
+                                .T = S,
+                                .S = seq,
+                                .G = G,
+                                .g = g,
+                                .D = D,
+                                .scale = 0.35f};
 }
 
 /* In sequences of one token every head's context is its group's value. */
@@ -224,7 +245,8 @@ static void test_swiglu_odd_part(void **state)
         gu[2 * i + 1] = 1.0f;
     }
     rig r = rig_open(be);
-    const pol_swiglu_args a = {.gu = rig_values(&r, POL_F32, 2 * N, gu), .h = rig_zero(&r, POL_F32, N), .T = 1, .kept = N, .padded = N};
+    const pol_swiglu_args a = {
+        .gu = rig_values(&r, POL_F32, 2 * N, gu), .h = rig_zero(&r, POL_F32, N), .T = 1, .kept = N, .padded = N};
     assert_ok(ctx, pol_swiglu(be, &a));
     rig_read(&r, a.h, N, h);
     for (int i = 0; i < N; i += 2)
@@ -234,8 +256,15 @@ static void test_swiglu_odd_part(void **state)
 
 static pol_nll_args nll_args(rig *r, int64_t T, int64_t C, int64_t V, int64_t slice, double scale)
 {
-    return (pol_nll_args){.x = rig_normal(r, POL_F32, T * C, scale), .w = rig_normal(r, POL_F32, V * C, 1), .target = rig_ids(r, T, 0, (int32_t)V - 1),
-                          .nll = rig_zero(r, POL_F32, T), .scratch = rig_zero(r, POL_F32, T * slice), .T = T, .C = C, .V = V, .slice = slice};
+    return (pol_nll_args){.x = rig_normal(r, POL_F32, T * C, scale),
+                          .w = rig_normal(r, POL_F32, V * C, 1),
+                          .target = rig_ids(r, T, 0, (int32_t)V - 1),
+                          .nll = rig_zero(r, POL_F32, T),
+                          .scratch = rig_zero(r, POL_F32, T * slice),
+                          .T = T,
+                          .C = C,
+                          .V = V,
+                          .slice = slice};
 }
 
 /* Logits that are all alike: log V, whatever the slice. */
@@ -278,7 +307,8 @@ static void test_nll_is_a_distribution(void **state)
     rig_close(&r);
 }
 
-/* The figure that perplexities are made of: the mean over many tokens, to 1e-6 of a double computation from the same f32 logits. */
+/* The figure that perplexities are made of: the mean over many tokens, to 1e-6 of a double computation from the same
+ * f32 logits. */
 static void test_nll_mean(void **state)
 {
     (void)state;
@@ -341,8 +371,11 @@ static void test_stats_add(void **state)
     enum { T = 6, N = 5 };
     double sum[N], sumsq[N];
     rig r = rig_open(be);
-    pol_activation_stats_args a = {.x = rig_zero(&r, POL_F32, T * N), .sum = rig_zero(&r, POL_F64, N), .sumsq = rig_zero(&r, POL_F64, N),
-                                   .T = T / 2, .N = N};
+    pol_activation_stats_args a = {.x = rig_zero(&r, POL_F32, T * N),
+                                   .sum = rig_zero(&r, POL_F64, N),
+                                   .sumsq = rig_zero(&r, POL_F64, N),
+                                   .T = T / 2,
+                                   .N = N};
     edit(&r, a.x, T * N, one);
     assert_ok(ctx, pol_activation_stats(be, &a));
     a.x.at += T / 2 * N;

@@ -24,18 +24,23 @@ static int teardown(void **state)
 }
 
 /* A valid call in `a`, one field changed, refused. */
-#define REFUSED(op, a, change, code, part)                  \
-    do {                                                    \
-        __typeof__(a) changed = a;                          \
-        changed.change;                                     \
-        assert_fails(ctx, op(be, &changed), code, part);    \
+#define REFUSED(op, a, change, code, part)               \
+    do {                                                 \
+        __typeof__(a) changed = a;                       \
+        changed.change;                                  \
+        assert_fails(ctx, op(be, &changed), code, part); \
     } while (0)
 
 static void test_embed(void **state)
 {
     (void)state;
     rig r = rig_open(be);
-    pol_embed_args a = {.x = rig_zero(&r, POL_F32, 6), .table = rig_zero(&r, POL_F32, 12), .ids = rig_ids(&r, 2, 0, 3), .T = 2, .C = 3, .V = 4};
+    pol_embed_args a = {.x = rig_zero(&r, POL_F32, 6),
+                        .table = rig_zero(&r, POL_F32, 12),
+                        .ids = rig_ids(&r, 2, 0, 3),
+                        .T = 2,
+                        .C = 3,
+                        .V = 4};
     assert_ok(ctx, pol_embed(be, &a));
     REFUSED(pol_embed, a, T = 0, POL_EARG, "embed: T: 0 is below 1");
     REFUSED(pol_embed, a, C = -1, POL_EARG, "embed: C: -1");
@@ -55,7 +60,8 @@ static void test_rmsnorm(void **state)
 {
     (void)state;
     rig r = rig_open(be);
-    pol_rmsnorm_args a = {.y = rig_zero(&r, POL_F32, 6), .x = rig_zero(&r, POL_F32, 6), .gain = rig_zero(&r, POL_F32, 3), .T = 2, .C = 3};
+    pol_rmsnorm_args a = {
+        .y = rig_zero(&r, POL_F32, 6), .x = rig_zero(&r, POL_F32, 6), .gain = rig_zero(&r, POL_F32, 3), .T = 2, .C = 3};
     assert_ok(ctx, pol_rmsnorm(be, &a));
     REFUSED(pol_rmsnorm, a, eps = -1e-5f, POL_EARG, "rmsnorm: eps");
     REFUSED(pol_rmsnorm, a, eps = NAN, POL_EARG, "rmsnorm: eps");
@@ -73,15 +79,22 @@ static void test_project(void **state)
 {
     (void)state;
     rig r = rig_open(be);
-    pol_project_args a = {.y = rig_zero(&r, POL_F32, 8), .x = rig_zero(&r, POL_F32, 6), .w = rig_zero(&r, POL_F32, 12),
-                                .bias = rig_zero(&r, POL_F32, 4), .T = 2, .N = 4, .C = 3};
+    pol_project_args a = {.y = rig_zero(&r, POL_F32, 8),
+                          .x = rig_zero(&r, POL_F32, 6),
+                          .w = rig_zero(&r, POL_F32, 12),
+                          .bias = rig_zero(&r, POL_F32, 4),
+                          .T = 2,
+                          .N = 4,
+                          .C = 3};
     assert_ok(ctx, pol_project(be, &a));
     REFUSED(pol_project, a, N = -1, POL_EARG, "project: N: -1 is below 0");
-    REFUSED(pol_project, a, N = 6, POL_ESHAPE, "project: w: 18 elements from 5 do not fit a buffer of 22"); /* beyond the last unit */
+    REFUSED(pol_project, a, N = 6, POL_ESHAPE,
+            "project: w: 18 elements from 5 do not fit a buffer of 22"); /* beyond the last unit */
     REFUSED(pol_project, a, bias.at = a.bias.buf->n - 3, POL_ESHAPE, "project: bias");
     REFUSED(pol_project, a, x = a.y, POL_EARG, "project: y overlaps x");
     REFUSED(pol_project, a, bias = a.y, POL_EARG, "project: y overlaps bias");
-    assert_ok(ctx, pol_project(be, &(pol_project_args){.T = 2, .N = 0, .C = 3})); /* nothing kept: nothing is looked at */
+    assert_ok(ctx,
+              pol_project(be, &(pol_project_args){.T = 2, .N = 0, .C = 3})); /* nothing kept: nothing is looked at */
 
     pol_project_add_args b = {.x = a.x, .h = a.y, .w = a.w, .T = 2, .N = 4, .C = 3};
     assert_ok(ctx, pol_project_add(be, &b));
@@ -109,8 +122,15 @@ static void test_attention_and_rope(void **state)
     REFUSED(pol_rope, a, g = INT64_MAX, POL_ESHAPE, "rope: qkv");
     REFUSED(pol_rope, a, S = 6, POL_ESHAPE, "rope: cos_sin");
 
-    pol_attention_args b = {.out = out, .qkv = qkv, .scratch = rig_zero(&r, POL_F32, scratch), .T = T, .S = S, .G = G, .g = g, .D = D,
-                                  .scale = 1};
+    pol_attention_args b = {.out = out,
+                            .qkv = qkv,
+                            .scratch = rig_zero(&r, POL_F32, scratch),
+                            .T = T,
+                            .S = S,
+                            .G = G,
+                            .g = g,
+                            .D = D,
+                            .scale = 1};
     assert_ok(ctx, pol_attention(be, &b));
     REFUSED(pol_attention, b, window = -1, POL_EARG, "attention: window");
     REFUSED(pol_attention, b, G = -1, POL_EARG, "attention: G");
@@ -125,15 +145,23 @@ static void test_swiglu_and_nll(void **state)
 {
     (void)state;
     rig r = rig_open(be);
-    pol_swiglu_args a = {.h = rig_zero(&r, POL_F32, 8), .gu = rig_zero(&r, POL_F32, 16), .T = 2, .kept = 3, .padded = 4};
+    pol_swiglu_args a = {
+        .h = rig_zero(&r, POL_F32, 8), .gu = rig_zero(&r, POL_F32, 16), .T = 2, .kept = 3, .padded = 4};
     assert_ok(ctx, pol_swiglu(be, &a));
     REFUSED(pol_swiglu, a, kept = 5, POL_EARG, "swiglu: padded: 4 is below 5");
     REFUSED(pol_swiglu, a, kept = -1, POL_EARG, "swiglu: kept");
     REFUSED(pol_swiglu, a, padded = 7, POL_ESHAPE, "swiglu: h: 14 elements");
     REFUSED(pol_swiglu, a, h = a.gu, POL_EARG, "swiglu: h overlaps gu");
 
-    pol_nll_args b = {.nll = rig_zero(&r, POL_F32, 2), .x = rig_zero(&r, POL_F32, 6), .w = rig_zero(&r, POL_F32, 15),
-                            .target = rig_ids(&r, 2, 0, 4), .scratch = rig_zero(&r, POL_F32, 6), .T = 2, .C = 3, .V = 5, .slice = 3};
+    pol_nll_args b = {.nll = rig_zero(&r, POL_F32, 2),
+                      .x = rig_zero(&r, POL_F32, 6),
+                      .w = rig_zero(&r, POL_F32, 15),
+                      .target = rig_ids(&r, 2, 0, 4),
+                      .scratch = rig_zero(&r, POL_F32, 6),
+                      .T = 2,
+                      .C = 3,
+                      .V = 5,
+                      .slice = 3};
     assert_ok(ctx, pol_nll(be, &b));
     REFUSED(pol_nll, b, slice = 0, POL_EARG, "nll: slice");
     REFUSED(pol_nll, b, slice = 9, POL_ESHAPE, "nll: scratch");
@@ -163,9 +191,11 @@ static void test_swap_and_stats(void **state)
     REFUSED(pol_swap_units, a, b = outside, POL_EARG, "swap_units: pair 1: unit 4 is not one of 4");
     REFUSED(pol_swap_units, a, a = negative, POL_EARG, "swap_units: pair 0: unit -1 is not one of 4");
 
-    pol_activation_stats_args b = {.x = a.w, .sum = rig_zero(&r, POL_F64, 4), .sumsq = rig_zero(&r, POL_F64, 4), .T = 3, .N = 4};
+    pol_activation_stats_args b = {
+        .x = a.w, .sum = rig_zero(&r, POL_F64, 4), .sumsq = rig_zero(&r, POL_F64, 4), .T = 3, .N = 4};
     assert_ok(ctx, pol_activation_stats(be, &b));
-    REFUSED(pol_activation_stats, b, sum = a.w, POL_ESHAPE, "activation_stats: sum: element type f32, but the op takes f64");
+    REFUSED(pol_activation_stats, b, sum = a.w, POL_ESHAPE,
+            "activation_stats: sum: element type f32, but the op takes f64");
     REFUSED(pol_activation_stats, b, sumsq = b.sum, POL_EARG, "activation_stats: sum overlaps sumsq");
     REFUSED(pol_activation_stats, b, T = 9, POL_ESHAPE, "activation_stats: x");
     REFUSED(pol_activation_stats, b, N = -1, POL_EARG, "activation_stats: N");
@@ -238,8 +268,15 @@ static void test_memory_runs_out(void **state)
     assert_null(buf);
     assert_int_equal(poor->bytes_in_use, 0);
     rig r = rig_open(poor);
-    pol_nll_args a = {.nll = rig_zero(&r, POL_F32, 2), .x = rig_zero(&r, POL_F32, 6), .w = rig_zero(&r, POL_F32, 15),
-                            .target = rig_ids(&r, 2, 0, 4), .scratch = rig_zero(&r, POL_F32, 6), .T = 2, .C = 3, .V = 5, .slice = 3};
+    pol_nll_args a = {.nll = rig_zero(&r, POL_F32, 2),
+                      .x = rig_zero(&r, POL_F32, 6),
+                      .w = rig_zero(&r, POL_F32, 15),
+                      .target = rig_ids(&r, 2, 0, 4),
+                      .scratch = rig_zero(&r, POL_F32, 6),
+                      .T = 2,
+                      .C = 3,
+                      .V = 5,
+                      .slice = 3};
     assert_ok(tight, pol_nll(poor, &a));
     const size_t left = b.left;
     b.left = 0;
@@ -267,19 +304,28 @@ static void test_devices(void **state)
         if (strcmp(list[i].backend, "cpu") == 0)
             cpu = i;
     assert_true(cpu >= 0);
-    assert_true(list[cpu].usable && list[cpu].memory_bytes > 0 && list[cpu].name[0] && strstr(list[cpu].detail, "OpenBLAS"));
+    assert_true(list[cpu].usable && list[cpu].memory_bytes > 0 && list[cpu].name[0] &&
+                strstr(list[cpu].detail, "OpenBLAS"));
 
     pol_backend *opened;
-    const pol_backend_options good[] = {{.name = "auto"}, {.name = "cpu"}, {.name = "cpu", .device = "0"}, {.name = "cpu", .device = list[cpu].name}, {.threads = 2}};
+    const pol_backend_options good[] = {{.name = "auto"},
+                                        {.name = "cpu"},
+                                        {.name = "cpu", .device = "0"},
+                                        {.name = "cpu", .device = list[cpu].name},
+                                        {.threads = 2}};
     for (size_t i = 0; i < POL_COUNT(good); i++) {
         assert_ok(ctx, pol_backend_open(ctx, &good[i], &opened));
-        assert_string_equal(pol_backend_info(opened)->backend, good[i].name && strcmp(good[i].name, "auto") ? good[i].name : list[0].backend);
+        assert_string_equal(pol_backend_info(opened)->backend,
+                            good[i].name && strcmp(good[i].name, "auto") ? good[i].name : list[0].backend);
         pol_backend_close(opened);
     }
-    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "abacus"}, &opened), POL_EARG, "backend: 'abacus' is not one of this build's");
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "abacus"}, &opened), POL_EARG,
+                 "backend: 'abacus' is not one of this build's");
     assert_null(opened);
-    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .device = "7"}, &opened), POL_EARG, "device: '7'");
-    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = -1}, &opened), POL_EARG, "threads: -1");
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .device = "7"}, &opened), POL_EARG,
+                 "device: '7'");
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = -1}, &opened), POL_EARG,
+                 "threads: -1");
     pol_backend_close(NULL);
     pol_device_list_free(ctx, list);
 }
@@ -295,10 +341,19 @@ static void test_thread_setting_is_kept(void **state)
     omp_set_num_threads(3);
     rig r = rig_open(two);
     const pol_view x = rig_normal(&r, POL_F32, N * 3 * N, 1), y = rig_zero(&r, POL_F32, N * N);
-    assert_ok(ctx, pol_project(two, &(pol_project_args){.y = y, .x = x, .w = rig_zero(&r, POL_F32, N * N), .T = N, .N = N, .C = N}));
+    assert_ok(ctx, pol_project(two, &(pol_project_args){
+                                        .y = y, .x = x, .w = rig_zero(&r, POL_F32, N * N), .T = N, .N = N, .C = N}));
     assert_int_equal(omp_get_max_threads(), 3);
-    assert_ok(ctx, pol_attention(two, &(pol_attention_args){.out = y, .qkv = x, .scratch = rig_zero(&r, POL_F32, pol_attention_scratch(two, N, N, 1, 1, N)),
-                                                            .T = N, .S = N, .G = 1, .g = 1, .D = N, .scale = 1}));
+    assert_ok(ctx, pol_attention(two, &(pol_attention_args){
+                                          .out = y,
+                                          .qkv = x,
+                                          .scratch = rig_zero(&r, POL_F32, pol_attention_scratch(two, N, N, 1, 1, N)),
+                                          .T = N,
+                                          .S = N,
+                                          .G = 1,
+                                          .g = 1,
+                                          .D = N,
+                                          .scale = 1}));
     assert_int_equal(omp_get_max_threads(), 3);
     rig_close(&r);
     pol_backend_close(two);
@@ -323,9 +378,15 @@ static void test_table_of_another_version(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embed),          cmocka_unit_test(test_rmsnorm),         cmocka_unit_test(test_project),
-        cmocka_unit_test(test_attention_and_rope), cmocka_unit_test(test_swiglu_and_nll), cmocka_unit_test(test_swap_and_stats),
-        cmocka_unit_test(test_buffers),        cmocka_unit_test(test_memory_runs_out), cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_rmsnorm),
+        cmocka_unit_test(test_project),
+        cmocka_unit_test(test_attention_and_rope),
+        cmocka_unit_test(test_swiglu_and_nll),
+        cmocka_unit_test(test_swap_and_stats),
+        cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_memory_runs_out),
+        cmocka_unit_test(test_devices),
         cmocka_unit_test(test_thread_setting_is_kept),
         cmocka_unit_test(test_table_of_another_version),
     };
