@@ -111,41 +111,44 @@ pol_status pol_make_dir(pol_context *ctx, const char *path)
     return fail_io(ctx, path, "folder cannot be made");
 }
 
-pol_status pol_remove_tree(pol_context *ctx, const char *path)
+/* Takes no memory of the context, so that cleaning up works after that ran out. false: errno says why. */
+static bool remove_at(int dir, const char *name)
 {
     struct stat st;
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT ? POL_OK : fail_io(ctx, path, "cannot be examined");
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT;
     if (!S_ISDIR(st.st_mode))
-        return unlink(path) < 0 ? fail_io(ctx, path, "cannot be removed") : POL_OK;
-    DIR *d = opendir(path);
-    if (!d)
-        return fail_io(ctx, path, "cannot be listed");
-    pol_status s = POL_OK;
-    for (struct dirent *e; s == POL_OK && (e = readdir(d));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-            continue;
-        char *sub = pol_path_join(ctx, path, e->d_name);
-        s = sub ? pol_remove_tree(ctx, sub) : POL_ENOMEM;
-        pol_free(ctx, sub);
+        return unlinkat(dir, name, 0) == 0;
+    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        if (fd >= 0)
+            close(fd);
+        return false;
     }
+    bool ok = true;
+    for (struct dirent *e; ok && (e = readdir(d));)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+            ok = remove_at(dirfd(d), e->d_name);
+    const int why = errno;
     closedir(d);
-    if (s == POL_OK && rmdir(path) < 0)
-        s = fail_io(ctx, path, "cannot be removed");
-    return s;
+    errno = why;
+    return ok && unlinkat(dir, name, AT_REMOVEDIR) == 0;
+}
+
+pol_status pol_remove_tree(pol_context *ctx, const char *path)
+{
+    return remove_at(AT_FDCWD, path) ? POL_OK : fail_io(ctx, path, "cannot be removed");
 }
 
 /* A name in the same folder, so that rename() is atomic; the process number keeps two runs apart. */
 static char *temporary_name(pol_context *ctx, const char *path)
 {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/')
-        n--;
-    return pol_format(ctx, "%.*s.part-%ld", (int)n, path, (long)getpid());
+    return pol_format(ctx, "%s.part-%ld", path, (long)getpid());
 }
 
-/* The rename itself is durable only once the folder is on disk. */
-static pol_status sync_parent(pol_context *ctx, const char *path)
+/* The rename is durable only once the folder around it is on disk. All that memory is needed for comes before the rename. */
+static pol_status put_in_place(pol_context *ctx, const char *tmp, const char *path)
 {
     const char *name = pol_path_name(path);
     char *dir = name == path ? pol_strdup(ctx, ".") : pol_strndup(ctx, path, (size_t)(name - path));
@@ -153,8 +156,11 @@ static pol_status sync_parent(pol_context *ctx, const char *path)
         return POL_ENOMEM;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     pol_status s = POL_OK;
-    /* EINVAL: a file system that cannot sync folders. */
-    if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
+    if (fd < 0)
+        s = fail_io(ctx, dir, "folder cannot be opened");
+    else if (rename(tmp, path) < 0)
+        s = fail_io(ctx, path, "cannot be put in place");
+    else if (fsync(fd) < 0 && errno != EINVAL) /* EINVAL: a file system that cannot sync folders */
         s = fail_io(ctx, dir, "folder cannot be synced");
     if (fd >= 0)
         close(fd);
@@ -196,14 +202,9 @@ pol_status pol_outfile_commit(pol_outfile *o)
     if (fclose(o->stream) != 0 && s == POL_OK)
         s = fail_io(o->ctx, o->path, "cannot be written");
     o->stream = NULL;
-    if (s == POL_OK && rename(o->tmp, o->path) < 0)
-        s = fail_io(o->ctx, o->path, "cannot be put in place");
-    if (s == POL_OK) {
-        pol_free(o->ctx, o->tmp); /* in place: nothing left for abort to remove */
-        o->tmp = NULL;
-        s = sync_parent(o->ctx, o->path);
-    }
-    pol_outfile_abort(o);
+    if (s == POL_OK)
+        s = put_in_place(o->ctx, o->tmp, o->path);
+    pol_outfile_abort(o); /* once it is in place, there is no temporary file to remove */
     return s;
 }
 
@@ -225,9 +226,12 @@ pol_status pol_outdir_open(pol_context *ctx, const char *path, pol_outdir *o)
     memset(o, 0, sizeof *o);
     if (pol_path_exists(path))
         return pol_fail(ctx, POL_EIO, "%s: exists already; nothing is written over it", path);
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') /* "out/" is "out": the temporary name goes beside it, not into it */
+        n--;
     o->ctx = ctx;
-    o->path = pol_strdup(ctx, path);
-    o->tmp = o->path ? temporary_name(ctx, path) : NULL;
+    o->path = pol_strndup(ctx, path, n);
+    o->tmp = o->path ? temporary_name(ctx, o->path) : NULL;
     pol_status s = o->tmp ? POL_OK : POL_ENOMEM;
     if (s == POL_OK)
         s = pol_remove_tree(ctx, o->tmp);
@@ -240,12 +244,7 @@ pol_status pol_outdir_open(pol_context *ctx, const char *path, pol_outdir *o)
 
 pol_status pol_outdir_commit(pol_outdir *o)
 {
-    pol_status s = rename(o->tmp, o->path) < 0 ? fail_io(o->ctx, o->path, "cannot be put in place") : POL_OK;
-    if (s == POL_OK) {
-        pol_free(o->ctx, o->tmp);
-        o->tmp = NULL;
-        s = sync_parent(o->ctx, o->path);
-    }
+    const pol_status s = put_in_place(o->ctx, o->tmp, o->path);
     pol_outdir_abort(o);
     return s;
 }

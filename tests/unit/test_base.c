@@ -124,6 +124,34 @@ static void test_outfile(void **state)
     pol_free(ctx, path);
 }
 
+static void test_outdir(void **state)
+{
+    pol_context *ctx = *state;
+    char dir[] = "/tmp/pollard-test-XXXXXX", path[64], file[80];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/out//", dir);
+    for (int keep = 0; keep < 2; keep++) { /* given up, then committed */
+        pol_outdir d;
+        assert_ok(ctx, pol_outdir_open(ctx, path, &d));
+        snprintf(file, sizeof file, "%s/a", d.tmp);
+        assert_ok(ctx, pol_make_dir(ctx, file));
+        snprintf(file, sizeof file, "%s/a/b", d.tmp);
+        assert_ok(ctx, pol_file_write(ctx, file, "abc", 3));
+        snprintf(file, sizeof file, "%s", d.tmp);
+        assert_false(pol_path_exists(path));
+        if (keep)
+            assert_ok(ctx, pol_outdir_commit(&d));
+        else
+            pol_outdir_abort(&d);
+        assert_false(pol_path_exists(file));
+    }
+    snprintf(file, sizeof file, "%s/out/a/b", dir);
+    assert_true(pol_path_exists(file));
+    assert_ok(ctx, pol_remove_tree(ctx, dir));
+    assert_ok(ctx, pol_remove_tree(ctx, dir)); /* absent is fine */
+    assert_false(pol_path_exists(dir));
+}
+
 static void test_json_errors_name_the_field(void **state)
 {
     pol_context *ctx = *state;
@@ -161,6 +189,7 @@ int main(void)
         cmocka_unit_test(test_uniform_and_normal_moments),
         cmocka_unit_test(test_permutation),
         cmocka_unit_test_setup_teardown(test_outfile, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_outdir, setup, teardown),
         cmocka_unit_test_setup_teardown(test_json_errors_name_the_field, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
     };
