@@ -67,7 +67,7 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
         {"no-normalise", NULL, "do not; needs --lr", CLI_FLAG, &g->no_normalise, 0, 0, NULL},
         {"lr", "X", "learning rate (sized to the passes; reference 0.002)", CLI_REAL, &g->lr, 0, 1e9, NULL},
         {"schedule", "NAME", "of the learning rate", CLI_CHOICE, &g->schedule, 0, 0, schedules},
-        {"smin", "X", "probabilities stay within X and 1 - X (0.01; reference 0)", CLI_REAL, &g->smin, 0, 0.49, NULL},
+        {"smin", "X", "probabilities stay within X and 1 - X (0.003; reference 0)", CLI_REAL, &g->smin, 0, 0.49, NULL},
         {"held-out", "N", "calibration sequences that only judge masks (passes / 50, within 32..128)", CLI_INT, &g->held_out, 0, 1 << 30, NULL},
         {"eval-every", "STEPS", "steps between judgements (a fifth of the run)", CLI_INT, &g->eval_every, 0, most, NULL},
         {"select", "WHICH", "the probabilities that become the mask: the best judged, or the last", CLI_CHOICE, &g->select, 0, 0, selects},

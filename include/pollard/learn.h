@@ -50,7 +50,7 @@ typedef struct pol_learn_settings {
 } pol_learn_settings;
 
 /* S16 (method `units`) for a number of forward sequences: K = 16, 1 shared sequence, leave-one-out, sqrt score, normalised, learning rate 0
- * (sized to the passes), cosine, smin 0.01. And the paper's code (method `reference`): K = 2, 8 shared sequences, moving average W = 5, sqrt
+ * (sized to the passes), cosine, smin 0.003. And the paper's code (method `reference`): K = 2, 8 shared sequences, moving average W = 5, sqrt
  * score, learning rate 2e-3, cosine, smin 0. Seed 42; budget keeps are left at 0 for the caller. */
 POL_API void pol_learn_units(int64_t passes, pol_learn_settings *out);
 POL_API void pol_learn_reference(int64_t steps, pol_learn_settings *out);

@@ -341,7 +341,7 @@ static void test_presets(void **state)
     pol_learn_units(10000, &o);
     assert_ok(*state, pol_learn_check(*state, &o));
     assert_true(o.mask_samples == 16 && o.sequences_per_mask == 1 && o.shared_sequences && o.normalise);
-    assert_true(o.baseline == POL_BASELINE_LEAVE_ONE_OUT && o.score == POL_SCORE_SQRT && o.smin == 0.01f);
+    assert_true(o.baseline == POL_BASELINE_LEAVE_ONE_OUT && o.score == POL_SCORE_SQRT && o.smin == 0.003f);
     pol_learn_reference(15000, &o);
     assert_ok(*state, pol_learn_check(*state, &o));
     assert_true(o.mask_samples == 2 && o.sequences_per_mask == 8 && o.shared_sequences && !o.normalise);
