@@ -9,7 +9,8 @@ static size_t character_length(const uint8_t *p, size_t n)
 {
     const uint8_t lead = p[0];
     size_t len;
-    uint8_t lo = 0x80, hi = 0xbf; /* of the second byte: where overlong forms, surrogates and the upper end are kept out */
+    uint8_t lo = 0x80,
+            hi = 0xbf; /* of the second byte: where overlong forms, surrogates and the upper end are kept out */
     if (lead < 0x80)
         return 1;
     if (lead >= 0xc2 && lead <= 0xdf) {

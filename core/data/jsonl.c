@@ -35,9 +35,9 @@ static pol_status next_line(lines *l, bool *more)
         }
         const char *from = l->block + l->at, *newline = memchr(from, '\n', l->have - l->at);
         const size_t n = newline ? (size_t)(newline - from) : l->have - l->at;
-        if (n > POL_DOCUMENT_LIMIT - l->line.len)
+        if (l->line.len + n > pol_reader_limit(l->r))
             return pol_fail(l->line.ctx, POL_EFORMAT, "%s: line %lld: more than %zu bytes", pol_reader_name(l->r),
-                            (long long)l->number, POL_DOCUMENT_LIMIT);
+                            (long long)l->number, pol_reader_limit(l->r));
         POL_TRY(pol_bytes_add(&l->line, from, n));
         l->at += n + (newline != NULL);
         l->next += n + (newline != NULL);
@@ -46,8 +46,8 @@ static pol_status next_line(lines *l, bool *more)
     }
 }
 
-static pol_status read_document(const lines *l, const char *text, size_t n, const char *field, pol_document_fn fn, void *user,
-                                int64_t *documents)
+static pol_status read_document(const lines *l, const char *text, size_t n, const char *field, pol_document_fn fn,
+                                void *user, int64_t *documents)
 {
     pol_context *ctx = l->line.ctx;
     const char *file = pol_reader_name(l->r);

@@ -11,6 +11,7 @@ const char *pol_bos_name(pol_bos b)
     case POL_BOS_DOCUMENT: return "document";
     case POL_BOS_SEQUENCE: return "sequence";
     case POL_BOS_NONE: return "none";
+    case POL_BOS_BOTH: return "both";
     }
     return "unknown";
 }
@@ -31,12 +32,13 @@ static pol_status add_document(void *user, const char *text, size_t n)
 {
     packer *p = user;
     const int64_t from = p->list.n;
-    if (p->bos == POL_BOS_DOCUMENT)
+    if (p->bos == POL_BOS_DOCUMENT || p->bos == POL_BOS_BOTH)
         POL_TRY(pol_token_list_add(p->ctx, &p->list, p->bos_id));
     POL_TRY(pol_tokenizer_encode(p->tok, p->ctx, text, n, false, &p->list));
     for (int64_t i = from; i < p->list.n; i++)
         if (p->list.ids[i] < 0 || p->list.ids[i] >= p->vocab)
-            return pol_fail(p->ctx, POL_EFORMAT, "%s: document %lld: token %d of the tokenizer is outside the model's vocabulary of %d",
+            return pol_fail(p->ctx, POL_EFORMAT,
+                            "%s: document %lld: token %d of the tokenizer is outside the model's vocabulary of %d",
                             p->path, (long long)p->documents + 1, p->list.ids[i], p->vocab);
     p->documents++;
     p->full = p->list.n >= p->enough;
@@ -89,10 +91,11 @@ pol_status pol_sequences_read(pol_context *ctx, const pol_tokenizer *tok, int32_
 {
     memset(out, 0, sizeof *out);
     if (seq_len < 2)
-        return pol_fail(ctx, POL_EARG, "sequence length %lld: at least 2 tokens are needed to predict one", (long long)seq_len);
+        return pol_fail(ctx, POL_EARG, "sequence length %lld: at least 2 tokens are needed to predict one",
+                        (long long)seq_len);
     if (n_paths < 1 || limit < 0 || vocab < 1)
-        return pol_fail(ctx, POL_EARG, "%lld text files, limit %lld, vocabulary %d: no such reading", (long long)n_paths,
-                        (long long)limit, vocab);
+        return pol_fail(ctx, POL_EARG, "%lld text files, limit %lld, vocabulary %d: no such reading",
+                        (long long)n_paths, (long long)limit, vocab);
     const int32_t bos_id = pol_tokenizer_bos(tok);
     if (bos == POL_BOS_MODEL)
         bos = pol_tokenizer_adds_bos(tok) && bos_id >= 0 ? POL_BOS_DOCUMENT : POL_BOS_NONE;
@@ -100,7 +103,7 @@ pol_status pol_sequences_read(pol_context *ctx, const pol_tokenizer *tok, int32_
         return pol_fail(ctx, POL_EARG, "BOS policy '%s': the tokenizer's BOS is %d, and the model's vocabulary is %d",
                         pol_bos_name(bos), bos_id, vocab);
 
-    const int64_t fresh = bos == POL_BOS_SEQUENCE ? seq_len - 1 : seq_len;
+    const int64_t fresh = bos == POL_BOS_SEQUENCE || bos == POL_BOS_BOTH ? seq_len - 1 : seq_len;
     packer p = {.ctx = ctx, .tok = tok, .vocab = vocab, .bos_id = bos_id, .bos = bos, .enough = INT64_MAX};
     if (limit && limit <= INT64_MAX / fresh)
         p.enough = limit * fresh;

@@ -12,7 +12,7 @@ struct pol_reader {
     pol_map map; /* zeroed for a memory source */
     char *name;
     const uint8_t *data;
-    size_t size, pos, released;
+    size_t size, pos, released, limit;
     packing kind;
     bool inside; /* a gzip member or zstd frame has begun and not ended */
     z_stream gzip;
@@ -33,15 +33,16 @@ static packing find_packing(const uint8_t *p, size_t n)
         return PACKING_NONE;
     const uint32_t magic = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
     /* Parallel compressors begin with a skippable frame. */
-    return magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START ? PACKING_ZSTD
-                                                                                                           : PACKING_NONE;
+    return magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START
+               ? PACKING_ZSTD
+               : PACKING_NONE;
 }
 
 static pol_status open_stream(pol_reader *r)
 {
     r->kind = find_packing(r->data, r->size);
     if (r->kind == PACKING_GZIP && inflateInit2(&r->gzip, 15 + 16) != Z_OK) { /* largest window, gzip wrapper only */
-        r->kind = PACKING_NONE; /* nothing to end */
+        r->kind = PACKING_NONE;                                               /* nothing to end */
         return pol_fail(r->ctx, POL_ENOMEM, "%s: no memory for the gzip decoder", r->name);
     }
     if (r->kind == PACKING_ZSTD && !(r->zstd = ZSTD_createDStream()))
@@ -57,6 +58,7 @@ static pol_status reader_new(pol_context *ctx, const char *name, const void *dat
     if (!r)
         return POL_ENOMEM;
     r->ctx = ctx;
+    r->limit = POL_DOCUMENT_LIMIT;
     r->name = pol_strdup(ctx, name);
     pol_status s = r->name ? POL_OK : POL_ENOMEM;
     if (s == POL_OK && !data) {
@@ -100,6 +102,8 @@ void pol_reader_close(pol_reader *r)
 
 const char *pol_reader_name(const pol_reader *r) { return r->name; }
 pol_context *pol_reader_context(const pol_reader *r) { return r->ctx; }
+size_t pol_reader_limit(const pol_reader *r) { return r->limit; }
+void pol_reader_set_limit(pol_reader *r, size_t bytes) { r->limit = bytes; }
 
 static pol_status fail_cut(const pol_reader *r, const char *kind)
 {
@@ -152,7 +156,8 @@ static pol_status read_zstd(pol_reader *r, void *dst, size_t cap, size_t *got)
     ZSTD_outBuffer out = {dst, cap, 0};
     while (out.pos == 0 && (r->inside || r->pos < r->size)) {
         ZSTD_inBuffer in = {r->data, r->size, r->pos};
-        const size_t more = ZSTD_decompressStream(r->zstd, &out, &in); /* 0: a frame has ended; the next call begins another */
+        const size_t more =
+            ZSTD_decompressStream(r->zstd, &out, &in); /* 0: a frame has ended; the next call begins another */
         const bool stuck = in.pos == r->pos && out.pos == 0;
         r->pos = in.pos;
         if (ZSTD_isError(more))
@@ -182,7 +187,7 @@ pol_status pol_reader_read(pol_reader *r, void *dst, size_t cap, size_t *got)
     return POL_OK;
 }
 
-pol_status pol_reader_rest(pol_reader *r, size_t limit, pol_bytes *out)
+pol_status pol_reader_rest(pol_reader *r, pol_bytes *out)
 {
     *out = (pol_bytes){.ctx = r->ctx};
     pol_status s;
@@ -192,8 +197,8 @@ pol_status pol_reader_rest(pol_reader *r, size_t limit, pol_bytes *out)
         if (s == POL_OK)
             s = pol_reader_read(r, out->data + out->len, BLOCK, &got);
         out->len += got;
-        if (s == POL_OK && out->len > limit)
-            s = pol_fail(r->ctx, POL_EFORMAT, "%s: more than %zu bytes in one document; split it", r->name, limit);
+        if (s == POL_OK && out->len > r->limit)
+            s = pol_fail(r->ctx, POL_EFORMAT, "%s: more than %zu bytes in one document; split it", r->name, r->limit);
     } while (s == POL_OK && got);
     if (s < 0)
         pol_bytes_free(out);

@@ -26,8 +26,8 @@ pol_status pol_text_check(const pol_reader *r, const char *text, size_t n, int64
         return POL_OK;
     for (const char *p = text, *end = text + bad; (p = memchr(p, '\n', (size_t)(end - p))); p++)
         line++;
-    return pol_fail(pol_reader_context(r), POL_EFORMAT, "%s: line %lld, byte %zu (0x%02x): not UTF-8", pol_reader_name(r),
-                    (long long)line, byte + bad, (unsigned char)text[bad]);
+    return pol_fail(pol_reader_context(r), POL_EFORMAT, "%s: line %lld, byte %zu (0x%02x): not UTF-8",
+                    pol_reader_name(r), (long long)line, byte + bad, (unsigned char)text[bad]);
 }
 
 static bool ends_with(const char *name, size_t n, const char *end)
@@ -51,12 +51,38 @@ static bool is_jsonl_name(const char *name)
     return false;
 }
 
-/* A file that is one document. *format is AUTO, PLAIN or WIKITEXT on entry, never AUTO on success. */
-static pol_status read_whole(pol_reader *r, pol_document_fn fn, void *user, pol_text_format *format, int64_t *documents)
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* Calls fn for what stands between the separators; the newlines around a separator belong to it. */
+static pol_status split(const char *text, size_t n, const char *separator, pol_document_fn fn, void *user,
+                        int64_t *documents)
+{
+    const size_t mark = strlen(separator);
+    for (const char *end = text + n; text < end;) {
+        const char *stop = memmem(text, (size_t)(end - text), separator, mark);
+        const char *next = stop ? stop + mark : end;
+        if (!stop)
+            stop = end;
+        while (text < stop && is_space(*text))
+            text++;
+        while (text < stop && is_space(stop[-1]))
+            stop--;
+        if (text < stop) {
+            ++*documents;
+            POL_TRY(fn(user, text, (size_t)(stop - text)));
+        }
+        text = next;
+    }
+    return POL_OK;
+}
+
+/* A file that is read whole. *format is AUTO, PLAIN or WIKITEXT on entry, never AUTO on success. */
+static pol_status read_whole(pol_reader *r, const char *separator, pol_document_fn fn, void *user,
+                             pol_text_format *format, int64_t *documents)
 {
     pol_context *ctx = pol_reader_context(r);
     pol_bytes file, joined = {.ctx = ctx};
-    POL_TRY(pol_reader_rest(r, POL_DOCUMENT_LIMIT, &file));
+    POL_TRY(pol_reader_rest(r, &file));
     const size_t bom = pol_text_bom(file.data, file.len);
     const char *text = file.data + bom;
     size_t n = file.len - bom;
@@ -69,7 +95,9 @@ static pol_status read_whole(pol_reader *r, pol_document_fn fn, void *user, pol_
         text = joined.data;
         n = joined.len;
     }
-    if (s == POL_OK && n > 0) {
+    if (s == POL_OK && *format == POL_TEXT_PLAIN && separator && *separator) {
+        s = split(text, n, separator, fn, user, documents);
+    } else if (s == POL_OK && n > 0) {
         *documents = 1;
         s = fn(user, text, n);
     }
@@ -78,14 +106,15 @@ static pol_status read_whole(pol_reader *r, pol_document_fn fn, void *user, pol_
     return s;
 }
 
-pol_status pol_text_read_from(pol_reader *r, const pol_text_options *o, pol_document_fn fn, void *user, pol_text_format *used)
+pol_status pol_text_read_from(pol_reader *r, const pol_text_options *o, pol_document_fn fn, void *user,
+                              pol_text_format *used)
 {
     pol_text_format format = o ? o->format : POL_TEXT_AUTO;
     if (format == POL_TEXT_AUTO && is_jsonl_name(pol_reader_name(r)))
         format = POL_TEXT_JSONL;
     int64_t documents = 0;
     pol_status s = format == POL_TEXT_JSONL ? pol_jsonl_read(r, o && o->field ? o->field : "text", fn, user, &documents)
-                                            : read_whole(r, fn, user, &format, &documents);
+                                            : read_whole(r, o ? o->separator : NULL, fn, user, &format, &documents);
     if (used)
         *used = format;
     POL_TRY(s);

@@ -1,8 +1,9 @@
 /* wikitext.c - the text of a WikiText file as published perplexities have it.
  *
- * The papers evaluate "\n\n".join(rows) of the Hugging Face data set. Its script opens the raw file in Python's text mode and makes
- * each line a row: the line with its newline, or the empty row where the line is blank. So after a line that is not blank come three
- * newlines, and before it two; "\r" and "\r\n" are newlines too; blank is what str.strip() leaves nothing of.
+ * The papers evaluate "\n\n".join(rows) of the Hugging Face data set. Its script opens the raw file in Python's text
+ * mode and makes each line a row: the line with its newline, or the empty row where the line is blank. So after a line
+ * that is not blank come three newlines, and before it two; "\r" and "\r\n" are newlines too; blank is what str.strip()
+ * leaves nothing of.
  */
 #include <string.h>
 
@@ -19,11 +20,11 @@ static size_t space_length(const char *p, const char *end)
     if (end - p < 3)
         return 0;
     const unsigned c = (unsigned)u[0] << 16 | (unsigned)u[1] << 8 | u[2];
-    const bool space = c == 0xe19a80 ||                     /* U+1680 */
-                       (c >= 0xe28080 && c <= 0xe2808a) ||  /* U+2000..200A */
-                       c == 0xe280a8 || c == 0xe280a9 ||    /* U+2028, U+2029 */
-                       c == 0xe280af || c == 0xe2819f ||    /* U+202F, U+205F */
-                       c == 0xe38080;                       /* U+3000 */
+    const bool space = c == 0xe19a80 ||                    /* U+1680 */
+                       (c >= 0xe28080 && c <= 0xe2808a) || /* U+2000..200A */
+                       c == 0xe280a8 || c == 0xe280a9 ||   /* U+2028, U+2029 */
+                       c == 0xe280af || c == 0xe2819f ||   /* U+202F, U+205F */
+                       c == 0xe38080;                      /* U+3000 */
     return space ? 3 : 0;
 }
 

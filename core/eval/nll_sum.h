@@ -13,8 +13,8 @@ typedef struct pol_nll_sum {
 
 /* nll [chunks, targets]. A chunk with a value that is not finite counts as bad and is not summed. */
 void pol_nll_sum_add(pol_nll_sum *a, const float *nll, int64_t chunks, int64_t targets);
-/* perplexity, nll, standard_error, tokens, chunks and bad_chunks of *out. With a bad chunk, or none at all, the first three are NaN;
- * with one chunk the standard error is. */
+/* perplexity, nll, standard_error, tokens, chunks and bad_chunks of *out. With a bad chunk, or none at all, the first
+ * three are NaN; with one chunk the standard error is. */
 void pol_nll_sum_result(const pol_nll_sum *a, pol_perplexity *out);
 
 #endif

@@ -5,7 +5,8 @@
 #include "core/eval/nll_sum.h"
 #include "core/forward.h"
 
-pol_status pol_eval_sequences(pol_forward *f, const pol_sequences *s, pol_eval_progress_fn fn, void *user, pol_perplexity *out)
+pol_status pol_eval_sequences(pol_forward *f, const pol_sequences *s, pol_eval_progress_fn fn, void *user,
+                              pol_perplexity *out)
 {
     memset(out, 0, sizeof *out);
     const int64_t batch = pol_min_i64(pol_forward_max_tokens(f) / s->seq_len, s->n), targets = s->seq_len - 1;

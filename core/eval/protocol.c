@@ -6,8 +6,10 @@
 #include "pollard/eval.h"
 
 static const pol_protocol protocols[] = {
-    {"paper", 128, POL_BOS_MODEL, "one text, chunks of 128 tokens without overlap, 127 targets each; as in the pruning papers"},
-    {"standard", 2048, POL_BOS_MODEL, "one text, chunks of 2048 tokens without overlap, 2047 targets each; as in most tables"},
+    {"paper", 128, POL_BOS_MODEL,
+     "one text, chunks of 128 tokens without overlap, 127 targets each; as in the pruning papers"},
+    {"standard", 2048, POL_BOS_MODEL,
+     "one text, chunks of 2048 tokens without overlap, 2047 targets each; as in most tables"},
 };
 
 const pol_protocol *pol_protocol_at(int64_t i)

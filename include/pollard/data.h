@@ -8,20 +8,21 @@
 extern "C" {
 #endif
 
-/* AUTO: .jsonl by name (before .gz or .zst), WikiText by content (its first line that is not blank is a heading, " = Title = "),
- * else plain. WIKITEXT joins the lines as the papers do: blank lines are empty rows, rows are joined by "\n\n". */
+/* AUTO: JSONL by name (.jsonl, .ndjson, .json before .gz or .zst), WikiText by content (its first line that is not blank is a heading,
+ * " = Title = "), else plain. WIKITEXT joins the lines as the papers do: blank lines are empty rows, rows are joined by "\n\n". */
 typedef enum pol_text_format { POL_TEXT_AUTO = 0, POL_TEXT_PLAIN, POL_TEXT_JSONL, POL_TEXT_WIKITEXT } pol_text_format;
 
 /* Where BOS goes. MODEL: DOCUMENT where the tokenizer's own policy adds BOS, else NONE. DOCUMENT: before each document (a
  * plain text is one document, a JSONL line is one). SEQUENCE: the first token of every packed sequence; seq_len - 1 text tokens
- * follow. */
-typedef enum pol_bos { POL_BOS_MODEL = 0, POL_BOS_DOCUMENT, POL_BOS_SEQUENCE, POL_BOS_NONE } pol_bos;
+ * follow. BOTH: as SEQUENCE, and before each document among those that follow. */
+typedef enum pol_bos { POL_BOS_MODEL = 0, POL_BOS_DOCUMENT, POL_BOS_SEQUENCE, POL_BOS_NONE, POL_BOS_BOTH } pol_bos;
 POL_API const char *pol_bos_name(pol_bos b); /* "document", ... */
 POL_API const char *pol_text_format_name(pol_text_format f);
 
 typedef struct pol_text_options {
     pol_text_format format;
-    const char *field; /* of a JSONL object; NULL = "text" */
+    const char *field;     /* of a JSONL object; NULL = "text" */
+    const char *separator; /* of documents in a plain text ("<|endoftext|>"), whose surrounding white space then goes; NULL = one document */
 } pol_text_options;
 
 /* Called once a document, in file order. A negative status stops the reading and is passed up. `text` is valid UTF-8, not
@@ -29,7 +30,8 @@ typedef struct pol_text_options {
 typedef pol_status (*pol_document_fn)(void *user, const char *text, size_t n);
 
 /* Reads one file, plain or compressed (.gz, .zst by magic number). Errors name file and line: invalid UTF-8, a JSONL line that is
- * no object or lacks the field, damaged compression, no document at all. `used` (may be NULL) gets the format found. */
+ * no object or lacks the field, damaged compression, no document at all. `o` may be NULL:
+ * all defaults. `used` (may be NULL) gets the format found. */
 POL_API pol_status pol_text_read(pol_context *ctx, const char *path, const pol_text_options *o, pol_document_fn fn, void *user,
                                  pol_text_format *used);
 
@@ -40,7 +42,7 @@ typedef struct pol_sequences {
     int64_t n, seq_len;
     int32_t *ids;        /* [n, seq_len] */
     int64_t documents;   /* read */
-    int64_t text_tokens; /* before cutting, BOS included */
+    int64_t text_tokens; /* before cutting, BOS of documents included */
     pol_bos bos;         /* as applied; never MODEL */
     pol_text_format format; /* as found in the first file */
     char hash[33];       /* XXH3-128 over ids: the calibration set's identity */

@@ -26,13 +26,13 @@ POL_API const pol_protocol *pol_protocol_at(int64_t i);
 typedef struct pol_perplexity {
     double perplexity; /* exp(nll) */
     double nll;        /* nats, mean over all targets */
-    double standard_error; /* of nll, from the spread between chunks */
+    double standard_error; /* of nll, from the spread between chunks; NaN for one chunk */
     int64_t tokens;    /* targets scored */
     int64_t chunks, bad_chunks; /* bad: a value not finite in it; then nll is NaN, never a mean without it */
     int64_t seq_len;
     pol_bos bos;
     pol_text_format format;
-    char protocol[32];
+    char protocol[32]; /* left empty: the caller knows which */
 } pol_perplexity;
 
 /* Called after each batch; a negative status stops. */

@@ -15,33 +15,46 @@ static pol_status collect(void *user, const char *text, size_t n)
     return pol_bytes_add(user, "", 1);
 }
 
-static pol_status read_path(fixture *f, const char *path, const pol_text_options *o, pol_bytes *out, pol_text_format *used)
+static pol_status read_path(fixture *f, const char *path, const pol_text_options *o, pol_bytes *out,
+                            pol_text_format *used)
 {
     out->ctx = f->ctx;
     pol_bytes_free(out);
     return pol_text_read(f->ctx, path, o, collect, out, used);
 }
 
+/* The same from memory: for tests with thousands of inputs. */
+static pol_status read_memory(fixture *f, const char *name, const void *data, size_t n, pol_bytes *out)
+{
+    pol_reader *r;
+    out->ctx = f->ctx;
+    pol_bytes_free(out);
+    POL_TRY(pol_reader_open_memory(f->ctx, name, data, n, &r));
+    pol_status s = pol_text_read_from(r, NULL, collect, out, NULL);
+    pol_reader_close(r);
+    return s;
+}
+
 /* `expected` is a literal: its own final 0 is that of the last document. */
-#define assert_reads(f, name, content, options, expected, format)                                           \
-    do {                                                                                                 \
-        pol_bytes got_ = {0};                                                                            \
-        pol_text_format used_;                                                                           \
-        const char *path_ = write_file(f, name, content, sizeof(content) - 1);                                 \
-        assert_ok((f)->ctx, read_path(f, path_, options, &got_, &used_));                                \
-        assert_int_equal(used_, format);                                                                 \
-        assert_int_equal(got_.len, sizeof(expected));                                                    \
-        assert_memory_equal(got_.data, expected, sizeof(expected));                                      \
-        pol_bytes_free(&got_);                                                                           \
+#define assert_reads(f, name, content, options, expected, format)              \
+    do {                                                                       \
+        pol_bytes got_ = {0};                                                  \
+        pol_text_format used_;                                                 \
+        const char *path_ = write_file(f, name, content, sizeof(content) - 1); \
+        assert_ok((f)->ctx, read_path(f, path_, options, &got_, &used_));      \
+        assert_int_equal(used_, format);                                       \
+        assert_int_equal(got_.len, sizeof(expected));                          \
+        assert_memory_equal(got_.data, expected, sizeof(expected));            \
+        pol_bytes_free(&got_);                                                 \
     } while (0)
 
-#define assert_refuses(f, name, content, options, part)                                                     \
-    do {                                                                                                 \
-        pol_bytes got_ = {0};                                                                            \
-        const char *path_ = write_file(f, name, content, sizeof(content) - 1);                                 \
-        assert_fails((f)->ctx, read_path(f, path_, options, &got_, NULL), POL_EFORMAT, part);            \
-        assert_non_null(strstr(pol_error_text((f)->ctx), path_));                                        \
-        pol_bytes_free(&got_);                                                                           \
+#define assert_refuses(f, name, content, options, part)                                       \
+    do {                                                                                      \
+        pol_bytes got_ = {0};                                                                 \
+        const char *path_ = write_file(f, name, content, sizeof(content) - 1);                \
+        assert_fails((f)->ctx, read_path(f, path_, options, &got_, NULL), POL_EFORMAT, part); \
+        assert_non_null(strstr(pol_error_text((f)->ctx), path_));                             \
+        pol_bytes_free(&got_);                                                                \
     } while (0)
 
 /* Writes code point c in `len` bytes whether or not that is its length. */
@@ -71,11 +84,13 @@ static void test_utf8_every_code_point(void **state)
 static void test_utf8_offset(void **state)
 {
     (void)state;
-    static const char *const broken[] = {"\x80", "\xc3", "\xc3(", "\xe2\x82", "\xe2\x82(", "\xf0\x9f\x98", "\xf0\x9f(\x80", "\xfe"};
+    static const char *const broken[] = {"\x80",      "\xc3",         "\xc3(",         "\xe2\x82",
+                                         "\xe2\x82(", "\xf0\x9f\x98", "\xf0\x9f(\x80", "\xfe"};
     for (size_t b = 0; b < POL_COUNT(broken); b++)
         for (size_t before = 0; before < 20; before++)
             for (int tail = 0; tail < 2; tail++) {
-                char s[64] = "abcdefg\xc3\xa4hijklmnopq"; /* what comes before: a character of two bytes across the eight-byte steps */
+                char s[64] = "abcdefg\xc3\xa4hijklmnopq"; /* what comes before: a character of two bytes across the
+                                                             eight-byte steps */
                 if (before == 8)
                     continue; /* inside it */
                 strcpy(s + before, broken[b]);
@@ -104,12 +119,26 @@ static void test_plain(void **state)
     assert_fails(f->ctx, read_path(f, f->dir, NULL, &got, NULL), POL_EIO, "not a regular file");
 }
 
+static void test_separator(void **state)
+{
+    fixture *f = *state;
+    const pol_text_options o = {.separator = "<|end|>"}, none = {.separator = ""};
+    assert_reads(f, "a.txt", "\n one \ntwo \r\n<|end|>\n\n<|end|>three<|end||end|><|end|>", &o,
+                 "one \ntwo\0three<|end||end|>", POL_TEXT_PLAIN);
+    assert_reads(f, "a.txt", "<|end|>x", &o, "x", POL_TEXT_PLAIN);
+    assert_reads(f, "a.txt", " x\n", &none, " x\n", POL_TEXT_PLAIN);
+    assert_reads(f, "a.jsonl", "{\"text\":\" a<|end|>b\"}", &o, " a<|end|>b", POL_TEXT_JSONL);
+    assert_refuses(f, "a.txt", "\n<|end|> <|end|>\n", &o, "no text");
+}
+
 static void test_jsonl(void **state)
 {
     fixture *f = *state;
     const pol_text_options jsonl = {.format = POL_TEXT_JSONL}, body = {.format = POL_TEXT_JSONL, .field = "body"};
-    assert_reads(f, "a.jsonl", "{\"text\":\"one\",\"n\":123456789012345678901}\r\n\n \t\r\n{\"text\":\"\"}\n{\"text\":\"t\\u00e4\\u0000o\"}",
-                 NULL, "one\0t\xc3\xa4\0o", POL_TEXT_JSONL);
+    assert_reads(
+        f, "a.jsonl",
+        "{\"text\":\"one\",\"n\":123456789012345678901}\r\n\n \t\r\n{\"text\":\"\"}\n{\"text\":\"t\\u00e4\\u0000o\"}",
+        NULL, "one\0t\xc3\xa4\0o", POL_TEXT_JSONL);
     assert_reads(f, "a.txt", "\xef\xbb\xbf{\"text\":1,\"body\":\"b\"}\n", &body, "b", POL_TEXT_JSONL);
     assert_refuses(f, "b.jsonl", "{\"text\":\"x\"}\n\n{\"text\":\"a\",\"text\":\"b\"}\n", NULL, "line 3, column");
     assert_refuses(f, "c.jsonl", "{\"text\":\"x\"}\n{\"body\":\"a\"}\n", NULL, "line 2: field 'text' is missing");
@@ -168,7 +197,8 @@ static void test_stopping(void **state)
 static void test_format_is_found(void **state)
 {
     fixture *f = *state;
-    static const char *const names[] = {"x.jsonl", "x.JSONL.gz", "x.jsonl.zst", "c4-train.00000-of-01024.json.gz", "x.ndjson"};
+    static const char *const names[] = {"x.jsonl", "x.JSONL.gz", "x.jsonl.zst", "c4-train.00000-of-01024.json.gz",
+                                        "x.ndjson"};
     for (size_t i = 0; i < POL_COUNT(names); i++)
         assert_reads(f, names[i], "{\"text\":\"a\"}\n", NULL, "a", POL_TEXT_JSONL);
     assert_reads(f, "x.jsonl.txt", "{\"text\":\"a\"}\n", NULL, "{\"text\":\"a\"}\n", POL_TEXT_PLAIN);
@@ -190,7 +220,8 @@ static void test_wikitext_join(void **state)
     assert_reads(f, "w", " \n = T = \n \n one \n two\n\n", NULL, joined, POL_TEXT_WIKITEXT);
     /* Python's text mode takes three kinds of line end, and strip() all of Unicode's white space. */
     assert_reads(f, "w", " \r\n = T = \r\n \r\n one \r two\r\n\r\n", NULL, joined, POL_TEXT_WIKITEXT);
-    assert_reads(f, "w", "\xc2\xa0\n = T = \n\xe3\x80\x80\t\xe2\x80\xa8\n one \n two\n\x1f", NULL, joined, POL_TEXT_WIKITEXT);
+    assert_reads(f, "w", "\xc2\xa0\n = T = \n\xe3\x80\x80\t\xe2\x80\xa8\n one \n two\n\x1f", NULL, joined,
+                 POL_TEXT_WIKITEXT);
     /* A zero-width space is no white space there. The last line may lack its newline. */
     assert_reads(f, "w", "a\n\xe2\x80\x8b\nb", &wiki, "a\n\n\n\xe2\x80\x8b\n\n\nb", POL_TEXT_WIKITEXT);
     assert_reads(f, "w", "a\n", &wiki, "a\n", POL_TEXT_WIKITEXT);
@@ -261,7 +292,8 @@ static void test_compressed(void **state)
         for (int parts = 1; parts <= 3; parts++) {
             pol_bytes file = {.ctx = f->ctx};
             for (int i = 0; i < parts; i++) {
-                const size_t from = text.len * (size_t)i / (size_t)parts, to = text.len * (size_t)(i + 1) / (size_t)parts;
+                const size_t from = text.len * (size_t)i / (size_t)parts,
+                             to = text.len * (size_t)(i + 1) / (size_t)parts;
                 compressors[c](&file, text.data + from, to - from);
                 compressors[c](&file, "", 0); /* an empty part changes nothing */
             }
@@ -287,8 +319,8 @@ static void test_zstd_skippable_first(void **state)
     pol_bytes_free(&got);
 }
 
-/* Cut off anywhere, or followed by what is no further part: refused, never a shorter text. A flipped bit: refused, or without
- * consequence (a gzip header has fields that nobody checks); never another text. */
+/* Cut off anywhere, or followed by what is no further part: refused, never a shorter text. A flipped bit: refused, or
+ * without consequence (a gzip header has fields that nobody checks); never another text. */
 static void test_damaged(void **state)
 {
     fixture *f = *state;
@@ -297,13 +329,14 @@ static void test_damaged(void **state)
         pol_bytes file = {.ctx = f->ctx}, got = {0};
         compressors[c](&file, text, sizeof text - 1);
         for (size_t n = 4; n < file.len; n++) {
-            assert_fails(f->ctx, read_path(f, write_file(f, "cut", file.data, n), NULL, &got, NULL), POL_EFORMAT, "data is cut off at byte");
+            assert_fails(f->ctx, read_memory(f, "cut", file.data, n, &got), POL_EFORMAT, "cut: the ");
+            assert_non_null(strstr(pol_error_text(f->ctx), "data is cut off at byte"));
             assert_int_equal(got.len, 0);
         }
         int refused = 0, same = 0;
         for (size_t bit = 32; bit < file.len * 8; bit++) {
             file.data[bit / 8] ^= (char)(1 << bit % 8);
-            if (read_path(f, write_file(f, "flip", file.data, file.len), NULL, &got, NULL) == POL_OK) {
+            if (read_memory(f, "flip", file.data, file.len, &got) == POL_OK) {
                 assert_string_equal(got.data, text);
                 same++;
             } else {
@@ -314,32 +347,39 @@ static void test_damaged(void **state)
         }
         assert_true(refused > 5 * same);
         assert_ok(f->ctx, pol_bytes_add(&file, "garbage", 7));
-        assert_fails(f->ctx, read_path(f, write_file(f, "tail", file.data, file.len), NULL, &got, NULL), POL_EFORMAT, "damaged");
+        assert_fails(f->ctx, read_memory(f, "tail", file.data, file.len, &got), POL_EFORMAT, "damaged");
         pol_bytes_free(&file);
         pol_bytes_free(&got);
     }
 }
 
-/* A text that unpacks to more than it may. */
+/* A text, or a line, that unpacks to more than it may. */
 static void test_limit(void **state)
 {
     fixture *f = *state;
+    static const char *const names[] = {"bomb", "bomb.jsonl"};
+    static const char *const messages[] = {"bomb: more than 99999 bytes", "bomb.jsonl: line 1: more than 99999 bytes"};
+    char *text = malloc(100000);
+    memset(text, ' ', 100000);
+    memcpy(text, "{\"text\":\"x\"}", 12);
     for (size_t c = 0; c < POL_COUNT(compressors); c++) {
-        static const char zeros[100000];
-        pol_bytes file = {.ctx = f->ctx}, got;
-        pol_reader *r;
-        compressors[c](&file, zeros, sizeof zeros);
-        for (size_t limit = sizeof zeros - 1; limit <= sizeof zeros; limit++) {
-            assert_ok(f->ctx, pol_reader_open_memory(f->ctx, "bomb", file.data, file.len, &r));
-            if (limit < sizeof zeros)
-                assert_fails(f->ctx, pol_reader_rest(r, limit, &got), POL_EFORMAT, "bomb: more than 99999 bytes");
-            else
-                assert_ok(f->ctx, pol_reader_rest(r, limit, &got));
-            pol_bytes_free(&got);
-            pol_reader_close(r);
-        }
+        pol_bytes file = {.ctx = f->ctx}, got = {.ctx = f->ctx};
+        compressors[c](&file, text, 100000);
+        for (size_t k = 0; k < POL_COUNT(names); k++)
+            for (size_t limit = 99999; limit <= 100000; limit++) {
+                pol_reader *r;
+                assert_ok(f->ctx, pol_reader_open_memory(f->ctx, names[k], file.data, file.len, &r));
+                pol_reader_set_limit(r, limit);
+                if (limit < 100000)
+                    assert_fails(f->ctx, pol_text_read_from(r, NULL, collect, &got, NULL), POL_EFORMAT, messages[k]);
+                else
+                    assert_ok(f->ctx, pol_text_read_from(r, NULL, collect, &got, NULL));
+                pol_reader_close(r);
+            }
+        pol_bytes_free(&got);
         pol_bytes_free(&file);
     }
+    free(text);
 }
 
 int main(void)
@@ -349,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_utf8_every_code_point),
         cmocka_unit_test(test_utf8_offset),
         WITH_FILES(test_plain),
+        WITH_FILES(test_separator),
         WITH_FILES(test_jsonl),
         WITH_FILES(test_jsonl_long_line),
         WITH_FILES(test_stopping),
