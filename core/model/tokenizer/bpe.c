@@ -58,6 +58,9 @@ pol_status pol_bpe_find_cuts(pol_bpe *bpe, const pol_vocab *v)
     bpe->cuttable = false;
     if (bpe->by_bytes || bpe->whole_first) /* words are short, or must be seen whole */
         return POL_OK;
+    for (int b = 0; b < 256; b++) /* a character that is dropped makes neighbours of those beside it */
+        if (!bpe->rank && bpe->unknown < 0 && bpe->byte_id[b] < 0)
+            return POL_OK;
     for (int32_t id = 0; bpe->rank && id < v->n; id++)
         if (bpe->rank[id] != POL_NO_RANK)
             POL_TRY(note_neighbours(bpe, pol_vocab_text(v, id), v->tokens[id].len));

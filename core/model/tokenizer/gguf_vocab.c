@@ -81,7 +81,7 @@ static pol_status read_token(gguf_file *f, int64_t id)
     } else {
         POL_TRY(pol_vocab_set(&t->vocab, f->name, id, text, n, (pol_token_type)type, true));
     }
-    if (type == POL_TOKEN_CONTROL || (type == POL_TOKEN_UNKNOWN && t->gguf == POL_GGUF_GPT2))
+    if (type == POL_TOKEN_CONTROL || type == POL_TOKEN_UNKNOWN)
         return pol_literals_add(&t->raw, f->name, text, n, (pol_literal){.id = (int32_t)id, .special = true});
     if (type == POL_TOKEN_USER)
         return pol_literals_add(t->gguf == POL_GGUF_LLAMA ? &t->user : &t->raw, f->name, text, n, (pol_literal){.id = (int32_t)id});

@@ -165,7 +165,7 @@ static pol_status set_piece(pol_tokenizer *tok, const wire *w, int64_t id, const
     if (!p->n || !isfinite(p->score))
         return pol_fail(w->ctx, POL_EFORMAT, "%s: piece %lld is empty or has a score that is not finite", w->name, (long long)id);
     POL_TRY(pol_vocab_set(&tok->vocab, w->name, id, text, p->n, (pol_token_type)p->type, true));
-    if (p->type == POL_TOKEN_CONTROL)
+    if (p->type == POL_TOKEN_CONTROL || p->type == POL_TOKEN_UNKNOWN)
         POL_TRY(pol_literals_add(&tok->raw, w->name, text, p->n, (pol_literal){.id = (int32_t)id, .special = true}));
     if (p->type == POL_TOKEN_USER)
         POL_TRY(pol_literals_add(&tok->user, w->name, text, p->n, (pol_literal){.id = (int32_t)id}));
