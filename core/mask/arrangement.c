@@ -53,8 +53,8 @@ static void exchange(pol_arrangement *arr, int64_t i, int64_t j)
     arr->position[arr->order[j]] = (int32_t)j;
 }
 
-void pol_arrangement_plan(pol_arrangement *arr, int32_t layer, pol_unit_kind kind, const uint8_t *mask, int32_t *a, int32_t *b,
-                          int64_t *n_pairs, int64_t *n_kept)
+void pol_arrangement_plan(pol_arrangement *arr, int32_t layer, pol_unit_kind kind, const uint8_t *mask, int32_t *a,
+                          int32_t *b, int64_t *n_pairs, int64_t *n_kept)
 {
     const pol_section *sec = pol_units_section(arr->units, kind, layer);
     const int64_t kept = pol_section_kept(arr->units, mask, kind, layer);
@@ -89,8 +89,9 @@ pol_status pol_arrangement_check(pol_arrangement *arr, const int32_t *order)
         const pol_section *sec = &arr->units->sections[k];
         for (int64_t i = sec->first; i < sec->first + sec->count; i++) {
             if (order[i] < sec->first || order[i] >= sec->first + sec->count || arr->seen[order[i]])
-                return pol_fail(arr->units->ctx, POL_EARG, "order[%lld] is %d: %s layer %d are units %lld..%lld, each once",
-                                (long long)i, order[i], pol_unit_kind_name(sec->kind), sec->layer, (long long)sec->first,
+                return pol_fail(arr->units->ctx, POL_EARG,
+                                "order[%lld] is %d: %s layer %d are units %lld..%lld, each once", (long long)i,
+                                order[i], pol_unit_kind_name(sec->kind), sec->layer, (long long)sec->first,
                                 (long long)(sec->first + sec->count - 1));
             arr->seen[order[i]] = 1;
         }
@@ -98,11 +99,11 @@ pol_status pol_arrangement_check(pol_arrangement *arr, const int32_t *order)
     return POL_OK;
 }
 
-/* Following i -> the index that holds order[i] gives cycles p_0, p_1, ..., p_{k-1}: p_j wants what lies at p_{j+1}. Exchanging p_j with
- * p_{k-1-j} reverses the cycle; what remains to do is then again a set of exchanges, p_j with p_{k-2-j} (indices modulo k), which
- * are cycles of length 2 that the next round reverses. */
-void pol_arrangement_approach(pol_arrangement *arr, int32_t layer, pol_unit_kind kind, const int32_t *order, int32_t *a, int32_t *b,
-                              int64_t *n_pairs)
+/* Following i -> the index that holds order[i] gives cycles p_0, p_1, ..., p_{k-1}: p_j wants what lies at p_{j+1}.
+ * Exchanging p_j with p_{k-1-j} reverses the cycle; what remains to do is then again a set of exchanges, p_j with
+ * p_{k-2-j} (indices modulo k), which are cycles of length 2 that the next round reverses. */
+void pol_arrangement_approach(pol_arrangement *arr, int32_t layer, pol_unit_kind kind, const int32_t *order, int32_t *a,
+                              int32_t *b, int64_t *n_pairs)
 {
     const pol_section *sec = pol_units_section(arr->units, kind, layer);
     *n_pairs = 0;

@@ -39,7 +39,8 @@ static int64_t cheapest(const pol_units *u, unsigned granularity)
     for (int64_t i = 0; i < u->n_sections; i++) {
         const pol_section *sec = &u->sections[i];
         const pol_unit_kind contents = pol_contents_of(sec->kind);
-        if (sec->count == 0 || !pol_has_kind(granularity, sec->kind) || (pol_is_block(sec->kind) && pol_is_coupled(granularity, contents)))
+        if (sec->count == 0 || !pol_has_kind(granularity, sec->kind) ||
+            (pol_is_block(sec->kind) && pol_is_coupled(granularity, contents)))
             continue;
         const int64_t bias = pol_is_coupled(granularity, contents) ? pol_block_bias(u, contents, sec->layer) : 0;
         least = pol_min_i64(least, sec->params + bias);
@@ -63,9 +64,10 @@ static pol_status check_joint(const pol_units *u, unsigned granularity, double s
         return POL_OK;
     const double all = (double)pol_mask_params(u, NULL);
     /* Rounded up in the last digit shown, so that the share named is one that is accepted. */
-    return pol_fail(u->ctx, POL_EARG, "keep of parameters is %g: the least share possible is %.6f, since %s %lld of %.0f", share,
-                    ceil((double)least / all * 1e6) / 1e6,
-                    untouched > 0 ? "the granularity leaves untouched" : "the cheapest unit has", (long long)least, all);
+    return pol_fail(
+        u->ctx, POL_EARG, "keep of parameters is %g: the least share possible is %.6f, since %s %lld of %.0f", share,
+        ceil((double)least / all * 1e6) / 1e6,
+        untouched > 0 ? "the granularity leaves untouched" : "the cheapest unit has", (long long)least, all);
 }
 
 pol_status pol_budget_check(const pol_units *u, unsigned granularity, const pol_budget *b)

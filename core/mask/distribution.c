@@ -34,7 +34,8 @@ void pol_distribution_free(pol_distribution *d)
     pol_free(ctx, d);
 }
 
-/* Number i of the draw belongs to unit i, whatever the granularity, so that a unit's luck does not depend on which kinds are learnt. */
+/* Number i of the draw belongs to unit i, whatever the granularity, so that a unit's luck does not depend on which
+ * kinds are learnt. */
 void pol_distribution_sample(const pol_distribution *d, uint64_t seed, uint64_t step, uint32_t k, uint8_t *mask)
 {
     enum { CHUNK = 4 }; /* one block of the generator */

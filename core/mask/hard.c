@@ -48,7 +48,7 @@ static void hard_separate(const pol_distribution *d, const pol_budget *b, const 
 
 static const pol_section *section_of(const pol_units *u, int32_t unit)
 {
-    int64_t lo = 0, hi = u->n_sections; /* the last section that starts at or before the unit: empty ones come before it */
+    int64_t lo = 0, hi = u->n_sections; /* the last section that starts at or before it: empty ones lie lower */
     while (hi - lo > 1) {
         const int64_t mid = lo + (hi - lo) / 2;
         if (u->sections[mid].first <= unit)
@@ -61,17 +61,17 @@ static const pol_section *section_of(const pol_units *u, int32_t unit)
 
 /* What one unit is to the joint budget. */
 typedef struct item {
-    int64_t cost;    /* of the unit alone; of a coupled block: its output bias */
-    int32_t block;   /* coupled: the unit number of its block; else -1 */
-    bool is_block;   /* it is that block */
+    int64_t cost;     /* of the unit alone; of a coupled block: its output bias */
+    int32_t block;    /* coupled: the unit number of its block; else -1 */
+    bool is_block;    /* it is that block */
     int64_t *waiting; /* cost of its block's contents that rank above the block; coupled only */
 } item;
 
 typedef struct joint_fill {
     const pol_units *u;
     unsigned granularity;
-    int64_t left; /* parameters */
-    int64_t waiting[2 * POL_MAX_LAYERS];
+    int64_t left;                        /* parameters */
+    int64_t waiting[2 * POL_MAX_LAYERS]; /* index contents kind * n_layers + layer */
 } joint_fill;
 
 static item item_of(joint_fill *f, int32_t unit)
@@ -115,12 +115,15 @@ static void hard_joint(const pol_distribution *d, const pol_budget *b, const flo
     const int64_t n = rank(d, d->granularity, tie, list);
     for (int64_t i = 0; i < n; i++)
         mask[list[i].unit] = 0;
+
     const int64_t cut = longest_beginning(&f, list, n, mask);
+    /* Its units, but for contents whose block did not come with it. */
     for (int64_t i = 0; i < cut; i++) {
         const item it = item_of(&f, list[i].unit);
         if (!it.is_block)
             mask[list[i].unit] = it.block < 0 || mask[it.block];
     }
+    /* A coupled block that ends it is kept, empty. */
     if (cut < n) {
         const item it = item_of(&f, list[cut].unit);
         if (it.is_block && it.cost <= f.left) {
@@ -128,6 +131,7 @@ static void hard_joint(const pol_distribution *d, const pol_budget *b, const flo
             f.left -= it.cost;
         }
     }
+    /* What is left goes, in order, to contents of kept blocks and to uncoupled units. */
     for (int64_t i = 0; i < n; i++) {
         const item it = item_of(&f, list[i].unit);
         if (mask[list[i].unit] || it.is_block || it.cost > f.left || (it.block >= 0 && !mask[it.block]))

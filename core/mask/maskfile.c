@@ -30,7 +30,8 @@ static pol_status write_probability(pol_bytes *out, float p)
 
 static pol_status write_contents(pol_bytes *out, const pol_section *sec, const uint8_t *mask, const float *s)
 {
-    POL_TRY(pol_bytes_printf(out, "   \"%s\": {\n    \"count\": %lld,\n    \"kept\": [", KEY[sec->kind], (long long)sec->count));
+    POL_TRY(pol_bytes_printf(out, "   \"%s\": {\n    \"count\": %lld,\n    \"kept\": [", KEY[sec->kind],
+                             (long long)sec->count));
     const char *separator = "";
     for (int64_t i = 0; i < sec->count; i++)
         if (mask[sec->first + i]) {
@@ -49,7 +50,8 @@ static pol_status write_contents(pol_bytes *out, const pol_section *sec, const u
 
 static pol_status write_block(pol_bytes *out, const pol_section *sec, const uint8_t *mask, const float *s)
 {
-    POL_TRY(pol_bytes_printf(out, "   \"%s\": {\"kept\": %s", KEY[sec->kind], sec->count && mask[sec->first] ? "true" : "false"));
+    POL_TRY(pol_bytes_printf(out, "   \"%s\": {\"kept\": %s", KEY[sec->kind],
+                             sec->count && mask[sec->first] ? "true" : "false"));
     if (s && sec->count) {
         POL_TRY(pol_bytes_printf(out, ", \"probability\": "));
         POL_TRY(write_probability(out, s[sec->first]));
@@ -57,7 +59,8 @@ static pol_status write_block(pol_bytes *out, const pol_section *sec, const uint
     return pol_bytes_printf(out, "}%s\n", sec->kind == POL_UNIT_MLP ? "" : ",");
 }
 
-pol_status pol_mask_to_text(pol_bytes *out, const pol_units *u, unsigned granularity, const uint8_t *mask, const float *s)
+pol_status pol_mask_to_text(pol_bytes *out, const pol_units *u, unsigned granularity, const uint8_t *mask,
+                            const float *s)
 {
     POL_TRY(pol_bytes_printf(out, "{\n \"format\": \"%s\",\n \"version\": %d,\n \"granularity\": [", FORMAT, VERSION));
     const char *separator = "";
@@ -76,12 +79,12 @@ pol_status pol_mask_to_text(pol_bytes *out, const pol_units *u, unsigned granula
         }
         POL_TRY(pol_bytes_printf(out, "  }%s\n", l + 1 < u->n_layers ? "," : ""));
     }
-    return pol_bytes_printf(out, " ],\n \"params\": {\"dense\": %lld, \"kept\": %lld}\n}\n", (long long)pol_mask_params(u, NULL),
-                            (long long)pol_mask_params(u, mask));
+    return pol_bytes_printf(out, " ],\n \"params\": {\"dense\": %lld, \"kept\": %lld}\n}\n",
+                            (long long)pol_mask_params(u, NULL), (long long)pol_mask_params(u, mask));
 }
 
-pol_status pol_mask_write(pol_context *ctx, const char *path, const pol_units *u, unsigned granularity, const uint8_t *mask,
-                          const float *s)
+pol_status pol_mask_write(pol_context *ctx, const char *path, const pol_units *u, unsigned granularity,
+                          const uint8_t *mask, const float *s)
 {
     if (granularity == 0 || granularity >> POL_UNIT_KINDS)
         return pol_fail(ctx, POL_EARG, "%s: granularity %#x is not a set of unit kinds", path, granularity);
@@ -140,8 +143,8 @@ static pol_status read_kept(reader *r, const char *where, const json_t *o, const
         if (!json_is_integer(v))
             return pol_fail(r->ctx, POL_EFORMAT, "%s.kept[%zu] is not an integer", where, i);
         if (unit <= last || unit >= sec->count)
-            return pol_fail(r->ctx, POL_EFORMAT, "%s.kept[%zu] is %lld: units rise within 0..%lld", where, i, (long long)unit,
-                            (long long)sec->count - 1);
+            return pol_fail(r->ctx, POL_EFORMAT, "%s.kept[%zu] is %lld: units rise within 0..%lld", where, i,
+                            (long long)unit, (long long)sec->count - 1);
         r->mask[sec->first + unit] = 1;
         last = unit;
     }
@@ -158,13 +161,14 @@ static pol_status take_probability(reader *r, const json_t *v, int64_t unit, con
     return POL_OK;
 }
 
-/* The key stands where the kind is of the granularity and the file has probabilities; elsewhere s is 1 by definition. */
+/* The key stands where the kind is of the granularity and the file has probabilities; else s is 1 by definition. */
 static pol_status read_probability(reader *r, const char *where, const json_t *o, const pol_section *sec)
 {
     const json_t *v = json_object_get(o, "probability");
     const bool learnt = pol_has_kind(r->granularity, sec->kind) && sec->count > 0;
     if (v && !pol_has_kind(r->granularity, sec->kind))
-        return pol_fail(r->ctx, POL_EFORMAT, "%s.probability: %s are not of the granularity", where, pol_unit_kind_name(sec->kind));
+        return pol_fail(r->ctx, POL_EFORMAT, "%s.probability: %s are not of the granularity", where,
+                        pol_unit_kind_name(sec->kind));
     if (!v && learnt && r->s)
         return pol_fail(r->ctx, POL_EFORMAT, "%s: 'probability' is missing", where);
     for (int64_t i = 0; r->s && i < sec->count; i++)
@@ -174,7 +178,8 @@ static pol_status read_probability(reader *r, const char *where, const json_t *o
     if (pol_is_block(sec->kind))
         return learnt ? take_probability(r, v, sec->first, where, "") : POL_OK;
     if (!json_is_array(v) || (int64_t)json_array_size(v) != sec->count)
-        return pol_fail(r->ctx, POL_EFORMAT, "%s.probability is not a list of %lld numbers", where, (long long)sec->count);
+        return pol_fail(r->ctx, POL_EFORMAT, "%s.probability is not a list of %lld numbers", where,
+                        (long long)sec->count);
     for (int64_t i = 0; i < sec->count; i++) {
         char index[32];
         snprintf(index, sizeof index, "[%lld]", (long long)i);
@@ -194,7 +199,8 @@ static pol_status read_section(reader *r, const char *where, const json_t *layer
     if (pol_is_block(sec->kind)) {
         const json_t *kept = json_object_get(o, "kept");
         if (!json_is_boolean(kept) || (json_is_true(kept) && sec->count == 0))
-            s = pol_fail(r->ctx, POL_EFORMAT, "%s.kept is not %s", path, sec->count ? "true or false" : "false: the model has no such block");
+            s = pol_fail(r->ctx, POL_EFORMAT, "%s.kept is not %s", path,
+                         sec->count ? "true or false" : "false: the model has no such block");
         else if (sec->count)
             r->mask[sec->first] = json_is_true(kept);
     } else {
@@ -230,16 +236,16 @@ static pol_status check_params(const reader *r, const json_t *root)
     POL_TRY(pol_json_int(r->ctx, r->name, o, "dense", 0, INT64_MAX, &dense));
     POL_TRY(pol_json_int(r->ctx, r->name, o, "kept", 0, INT64_MAX, &kept));
     if (dense != pol_mask_params(r->u, NULL))
-        return pol_fail(r->ctx, POL_EFORMAT, "%s: params.dense is %lld, but the model has %lld", r->name, (long long)dense,
-                        (long long)pol_mask_params(r->u, NULL));
+        return pol_fail(r->ctx, POL_EFORMAT, "%s: params.dense is %lld, but the model has %lld", r->name,
+                        (long long)dense, (long long)pol_mask_params(r->u, NULL));
     if (kept != pol_mask_params(r->u, r->mask))
-        return pol_fail(r->ctx, POL_EFORMAT, "%s: params.kept is %lld, but the lists keep %lld", r->name, (long long)kept,
-                        (long long)pol_mask_params(r->u, r->mask));
+        return pol_fail(r->ctx, POL_EFORMAT, "%s: params.kept is %lld, but the lists keep %lld", r->name,
+                        (long long)kept, (long long)pol_mask_params(r->u, r->mask));
     return POL_OK;
 }
 
-pol_status pol_mask_from_json(pol_context *ctx, const char *name, const json_t *root, const pol_units *u, unsigned *granularity,
-                              uint8_t *mask, float *s)
+pol_status pol_mask_from_json(pol_context *ctx, const char *name, const json_t *root, const pol_units *u,
+                              unsigned *granularity, uint8_t *mask, float *s)
 {
     reader r = {.ctx = ctx, .name = name, .u = u, .mask = mask, .s = s};
     const char *format;
@@ -252,12 +258,13 @@ pol_status pol_mask_from_json(pol_context *ctx, const char *name, const json_t *
         return pol_fail(ctx, POL_EFORMAT, "%s: format is '%s', not '%s'", name, format, FORMAT);
     POL_TRY(pol_json_int(ctx, name, root, "version", 1, INT64_MAX, &version));
     if (version != VERSION)
-        return pol_fail(ctx, POL_EUNSUPPORTED, "%s: version is %lld, this program reads %d", name, (long long)version, VERSION);
+        return pol_fail(ctx, POL_EUNSUPPORTED, "%s: version is %lld, this program reads %d", name, (long long)version,
+                        VERSION);
     POL_TRY(read_granularity(&r, root));
     POL_TRY(pol_json_array(ctx, name, root, "layers", &layers));
     if ((int64_t)json_array_size(layers) != u->n_layers)
-        return pol_fail(ctx, POL_EFORMAT, "%s: layers has %zu entries, but the model has %d layers", name, json_array_size(layers),
-                        u->n_layers);
+        return pol_fail(ctx, POL_EFORMAT, "%s: layers has %zu entries, but the model has %d layers", name,
+                        json_array_size(layers), u->n_layers);
     for (int32_t l = 0; l < u->n_layers; l++)
         POL_TRY(read_layer(&r, json_array_get(layers, (size_t)l), l));
     POL_TRY(check_params(&r, root));
@@ -265,7 +272,8 @@ pol_status pol_mask_from_json(pol_context *ctx, const char *name, const json_t *
     return POL_OK;
 }
 
-pol_status pol_mask_read(pol_context *ctx, const char *path, const pol_units *u, unsigned *granularity, uint8_t *mask, float *s)
+pol_status pol_mask_read(pol_context *ctx, const char *path, const pol_units *u, unsigned *granularity, uint8_t *mask,
+                         float *s)
 {
     /* Two numbers a unit, each on a line of its own at most; a file that is larger cannot be one of this model. */
     const size_t limit = ((size_t)1 << 20) + 128 * (size_t)u->n;

@@ -11,8 +11,8 @@ const char *pol_unit_kind_name(pol_unit_kind k)
     return name[k];
 }
 
-/* Parameters of one group, one channel, and of what each block has besides (its output bias). Doubles: they are exact up to 2^53, which
- * pol_units_new makes the limit of the whole, and cannot wrap on a hostile configuration. */
+/* Parameters of one group, one channel, and of what each block has besides (its output bias). Doubles: they are exact
+ * up to 2^53, which pol_units_new makes the limit of the whole, and cannot wrap on a hostile configuration. */
 typedef struct costs {
     double unit[2], bias[2]; /* by POL_UNIT_GROUP, POL_UNIT_CHANNEL */
 } costs;
@@ -38,19 +38,21 @@ static pol_status check_config(pol_context *ctx, const pol_config *c)
     if (c->n_layers < 1 || c->n_layers > POL_MAX_LAYERS)
         return pol_fail(ctx, POL_EARG, "units: n_layers is %d, outside 1..%d", c->n_layers, POL_MAX_LAYERS);
     if (c->hidden < 1 || c->heads_per_group < 1 || c->head_dim < 1)
-        return pol_fail(ctx, POL_EARG, "units: hidden %d, heads_per_group %d, head_dim %d: each must be positive", c->hidden,
-                        c->heads_per_group, c->head_dim);
+        return pol_fail(ctx, POL_EARG, "units: hidden %d, heads_per_group %d, head_dim %d: each must be positive",
+                        c->hidden, c->heads_per_group, c->head_dim);
     const costs cost = costs_of(c);
     double params = 0, units = 0;
     for (int32_t l = 0; l < c->n_layers; l++) {
         const pol_layer_shape *shape = &c->layers[l];
         if (shape->n_groups < 0 || shape->ffn < 0)
-            return pol_fail(ctx, POL_EARG, "units: layer %d has %d groups and %d channels", l, shape->n_groups, shape->ffn);
+            return pol_fail(ctx, POL_EARG, "units: layer %d has %d groups and %d channels", l, shape->n_groups,
+                            shape->ffn);
         units += 2.0 + shape->n_groups + shape->ffn;
         params += shape->n_groups * cost.unit[0] + cost.bias[0] + shape->ffn * cost.unit[1] + cost.bias[1];
     }
     if (units > INT32_MAX || params > 0x1p53)
-        return pol_fail(ctx, POL_ELIMIT, "units: %.0f units with %.3g parameters are more than Pollard numbers", units, params);
+        return pol_fail(ctx, POL_ELIMIT, "units: %.0f units with %.3g parameters are more than Pollard numbers", units,
+                        params);
     return POL_OK;
 }
 
@@ -72,11 +74,11 @@ pol_status pol_units_new(pol_context *ctx, const pol_config *c, pol_units **out)
     const costs cost = costs_of(c);
     for (int64_t i = 0; i < u->n_sections; i++) {
         const pol_unit_kind kind = (pol_unit_kind)(i / c->n_layers), contents = pol_contents_of(kind);
-        const int32_t layer = (int32_t)(i % c->n_layers);
+        const int32_t layer = (int32_t)(i % c->n_layers), count = unit_count(c, kind, layer);
         double params = cost.unit[contents];
         if (pol_is_block(kind))
-            params = unit_count(c, contents, layer) * params + cost.bias[contents];
-        u->sections[i] = (pol_section){kind, layer, u->n, unit_count(c, kind, layer), (int64_t)params};
+            params = count ? unit_count(c, contents, layer) * params + cost.bias[contents] : 0;
+        u->sections[i] = (pol_section){kind, layer, u->n, count, (int64_t)params};
         u->n += u->sections[i].count;
         u->n_of[kind] += u->sections[i].count;
     }
@@ -127,7 +129,8 @@ void pol_mask_effective(const pol_units *u, const uint8_t *mask, uint8_t *out)
 void pol_mask_layer_counts(const pol_units *u, const uint8_t *mask, pol_layer_shape *out)
 {
     for (int32_t l = 0; l < u->n_layers; l++)
-        out[l] = (pol_layer_shape){(int32_t)pol_section_kept(u, mask, POL_UNIT_GROUP, l), (int32_t)pol_section_kept(u, mask, POL_UNIT_CHANNEL, l)};
+        out[l] = (pol_layer_shape){(int32_t)pol_section_kept(u, mask, POL_UNIT_GROUP, l),
+                                   (int32_t)pol_section_kept(u, mask, POL_UNIT_CHANNEL, l)};
 }
 
 int64_t pol_mask_params(const pol_units *u, const uint8_t *mask)
