@@ -98,7 +98,7 @@ static void processor_name(char *out, size_t n)
 }
 
 /* OpenBLAS's version is the second word of its configuration line. */
-static void describe(pol_device_info *d)
+static void describe(pol_device_info *d, int threads)
 {
     memset(d, 0, sizeof *d);
     snprintf(d->backend, sizeof d->backend, "cpu");
@@ -108,7 +108,7 @@ static void describe(pol_device_info *d)
     d->max_buffer_bytes = d->memory_bytes;
     char version[32] = "";
     sscanf(openblas_get_config(), "%*s %31s", version);
-    snprintf(d->detail, sizeof d->detail, "%d threads, OpenBLAS %s with %s kernels", omp_get_max_threads(), version,
+    snprintf(d->detail, sizeof d->detail, "%d threads, OpenBLAS %s with %s kernels", threads, version,
              openblas_get_corename());
     d->usable = true;
 }
@@ -117,7 +117,7 @@ static pol_status cpu_list(pol_context *ctx, pol_device_info *out, int64_t cap, 
 {
     (void)ctx;
     if (*n < cap)
-        describe(&out[(*n)++]);
+        describe(&out[(*n)++], omp_get_max_threads());
     return POL_OK;
 }
 
@@ -128,7 +128,7 @@ static pol_status make(pol_context *ctx, const pol_ops *ops, int threads, pol_ba
         return POL_ENOMEM;
     cpu->threads = threads;
     cpu->base = (pol_backend){.ctx = ctx, .ops = ops, .weight_dtype = POL_F32, .act_dtype = POL_F32, .width_tile = 1};
-    describe(&cpu->base.info);
+    describe(&cpu->base.info, threads);
     *out = &cpu->base;
     return POL_OK;
 }
