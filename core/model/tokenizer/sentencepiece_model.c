@@ -50,7 +50,7 @@ static pol_status take_fixed(wire *w, size_t width, uint64_t *out)
 
 static pol_status take_field(wire *w, field *f)
 {
-    uint64_t tag, len;
+    uint64_t tag = 0, len = 0;
     POL_TRY(take_varint(w, &tag));
     *f = (field){.number = (uint32_t)(tag >> 3), .type = tag & 7};
     switch (f->type) {
