@@ -10,6 +10,9 @@ pol_status pol_json_parse(pol_context *ctx, const char *name, const void *text, 
 {
     json_error_t e;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    /* Tokenizer settings say "no limit" by an integer of 31 digits: such a file is read with its integers as reals. */
+    if (!*out && json_error_code(&e) == json_error_numeric_overflow)
+        *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
     if (*out)
         return POL_OK;
     return pol_fail(ctx, json_error_code(&e) == json_error_out_of_memory ? POL_ENOMEM : POL_EFORMAT,
@@ -78,9 +81,11 @@ pol_status pol_json_int_opt(pol_context *ctx, const char *where, const json_t *o
     const json_t *v = find(o, key);
     if (!v)
         return POL_OK;
-    if (!json_is_integer(v))
+    const double x = json_number_value(v);
+    const bool whole = json_is_real(v) && x == floor(x) && fabs(x) < 0x1p53; /* see pol_json_parse */
+    if (!json_is_integer(v) && !whole)
         return wrong_type(ctx, where, key, v, "an integer");
-    const int64_t i = json_integer_value(v);
+    const int64_t i = whole ? (int64_t)x : json_integer_value(v);
     if (i < lo || i > hi)
         return pol_fail(ctx, POL_EFORMAT, "%s: '%s' is %lld, outside %lld..%lld", where, key, (long long)i, (long long)lo,
                         (long long)hi);

@@ -31,13 +31,11 @@ static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, 
     return s;
 }
 
-/* Judgements of hard masks: before the first step, every eval_every steps and at the end. */
+/* How often the held-out sequences go through: dense, initial mask, learnt mask, and every eval_every steps and at the end of learning. */
 static int64_t judgements(const pol_prune_settings *o)
 {
     const int64_t steps = o->learn.steps, every = o->eval_every;
-    if (!steps)
-        return 1;
-    return 2 + (every ? (steps - 1) / every : 0);
+    return 3 + (steps ? 1 + (every ? (steps - 1) / every : 0) : 0);
 }
 
 /* Host memory besides the device's: ids, a gradient, K masks, snapshots, the metric's streams. */
@@ -65,7 +63,7 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     plan->steps = o->learn.steps;
     plan->sequences[POL_PLAN_INIT] = 2 * in->init.n;
     plan->sequences[POL_PLAN_LEARN] = o->learn.steps * o->learn.mask_samples * o->learn.sequences_per_mask;
-    plan->sequences[POL_PLAN_HELD_OUT] = o->held_out * (judgements(o) + 1);
+    plan->sequences[POL_PLAN_HELD_OUT] = o->held_out * judgements(o);
     plan->sequences[POL_PLAN_EVAL] = 3 * in->eval.n;
 
     const double whole = (double)pol_config_macs(c), blocks = (double)pol_config_block_params(c);

@@ -1,7 +1,7 @@
 """Tiny random-weight models and the losses that transformers gives for them, dense and with the weights of masked units zeroed.
 
 Writes tests/data/models/NAME/{config.json,model.safetensors,golden.json}. Run by hand where the set of cases changes:
-    python tests/golden/models.py tests/data/models [--shared NAME=FOLDER ...]
+    python tests/golden/models.py tests/data/models [--shared NAME=FOLDER|FILE.gguf ...]
 --shared adds only golden.json for a model that is not in the repository (tests skip it where the model is absent).
 """
 import json
@@ -87,7 +87,9 @@ def main():
     if len(sys.argv) > 3 and sys.argv[2] == "--shared":
         for item in sys.argv[3:]:
             name, folder = item.split("=", 1)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            path = Path(folder)
+            where, kw = (path.parent, dict(gguf_file=path.name)) if path.suffix == ".gguf" else (path, {})
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **kw).eval()
             golden(model, model.config.vocab_size, root / f"{name}.golden.json")
         return
     for i, (name, (config, cls, change, dtype)) in enumerate(CASES.items()):

@@ -169,6 +169,13 @@ static void test_json_errors_name_the_field(void **state)
     assert_fails(ctx, pol_json_int(ctx, "f.json", j, "b", 0, 5, &i), POL_EFORMAT, "'b' is a string, not an integer");
     assert_fails(ctx, pol_json_num(ctx, "f.json", j, "d", 0, 5, &x), POL_EFORMAT, "f.json: 'd' is missing");
     json_decref(j);
+    /* A tokenizer_config.json that says "no limit". */
+    const char big[] = "{\"model_max_length\":1000000000000000019884624838656,\"a\":3}";
+    assert_ok(ctx, pol_json_parse(ctx, "f.json", big, sizeof big - 1, &j));
+    assert_ok(ctx, pol_json_int(ctx, "f.json", j, "a", 0, 5, &i));
+    assert_int_equal(i, 3);
+    assert_fails(ctx, pol_json_int(ctx, "f.json", j, "model_max_length", 0, 5, &i), POL_EFORMAT, "not an integer");
+    json_decref(j);
 }
 
 static void test_stop(void **state)
