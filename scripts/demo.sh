@@ -10,11 +10,11 @@
 . "$(dirname "$0")/lib.sh"
 
 keep=0.8
-passes=600
+passes=3000
 run=$root/build/demo/run
 case ${1:-} in
 --long)
-    passes=10000
+    passes=20000
     run=$root/build/demo/run-long
     ;;
 '') ;;
@@ -87,12 +87,11 @@ else
     rm -rf "$run"
 fi
 mkdir -p "$(dirname "$run")"
-say "pruning to $keep of the decoder blocks' units with $passes forward passes"
+say "pruning: $keep of the heads and of the channels stay; $passes forward passes to learn which"
 "$pollard" prune "$model" --data "$calibration" --keep $keep --method units --passes $passes --eval "$held_out" --out "$run" "${resume[@]}"
 
 for format in zeros hf; do
     rm -rf "$run-$format"
-    say "writing the pruned model: $run-$format"
     "$pollard" export "$run" --format $format --out "$run-$format"
 done
 
