@@ -95,6 +95,8 @@ static pol_status open_all(setup *s, const settings *o)
     int64_t wide = 2 * c->ffn;
     wide = wide < c->n_groups * (c->heads_per_group + 2) * c->head_dim ? c->n_groups * (c->heads_per_group + 2) * c->head_dim : wide;
     wide = wide < 2048 ? 2048 : wide;
+    /* The ops put the process's thread count back after use: the bare calls need it set. */
+    openblas_set_num_threads(o->threads ? o->threads : openblas_get_num_procs());
     s->ids = malloc((size_t)T * sizeof *s->ids);
     s->loss = malloc((size_t)o->batch * sizeof *s->loss);
     s->mask = malloc((size_t)pol_model_units(s->model)->n);

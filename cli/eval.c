@@ -7,16 +7,16 @@
 #include "pollard/json.h"
 
 static const char *const formats[] = {"auto", "plain", "jsonl", "wikitext", NULL};
-static const char *const bos_choices[] = {"model", "document", "sequence", "none", NULL};
+static const char *const bos_choices[] = {"model", "document", "sequence", "none", "both", NULL};
 
 typedef struct eval_args {
-    const char *text, *field, *protocol, *backend, *device;
+    const char *text, *field, *separator, *protocol, *backend, *device;
     int format, bos;
     int64_t seq_len, limit, batch, threads;
     bool json, quiet, dense;
 } eval_args;
 
-enum { N_OPTIONS = 14 };
+enum { N_OPTIONS = 15 };
 
 static void make_options(eval_args *a, cli_option out[N_OPTIONS])
 {
@@ -28,6 +28,7 @@ static void make_options(eval_args *a, cli_option out[N_OPTIONS])
         {"limit", "N", "chunks at most (all)", CLI_INT, &a->limit, 1, 9e15, NULL},
         {"format", "NAME", "of the text", CLI_CHOICE, &a->format, 0, 0, formats},
         {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &a->field, 0, 0, NULL},
+        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING, &a->separator, 0, 0, NULL},
         {"dense", NULL, "of a RUN: the model before pruning", CLI_FLAG, &a->dense, 0, 0, NULL},
         {"batch", "N", "chunks that go through the model at a time (8)", CLI_INT, &a->batch, 1, 1 << 20, NULL},
         {"backend", "NAME", "cpu, or auto: the best there is", CLI_STRING, &a->backend, 0, 0, NULL},
@@ -72,7 +73,7 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     POL_TRY(pol_target_open(ctx, path, &e->target));
     const pol_config *c = pol_source_config(e->target.src);
     POL_TRY(pol_tokenizer_open(e->target.src, &e->tok));
-    const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field};
+    const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field, .separator = a->separator};
     POL_TRY(pol_sequences_read(ctx, e->tok, c->vocab, &a->text, 1, &o, seq_len, bos, a->limit, &e->text));
     POL_TRY(pol_backend_open(ctx, &(pol_backend_options){.name = a->backend, .device = a->device, .threads = (int32_t)a->threads}, &e->be));
     POL_TRY(pol_model_load(e->target.src, e->be, &e->model));
@@ -82,7 +83,9 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     const int64_t batch = a->batch ? a->batch : seq_len < 1024 ? 1024 / seq_len : 1;
     POL_TRY(pol_forward_new(e->model, batch * seq_len, seq_len, &e->forward));
     POL_TRY(pol_eval_sequences(e->forward, &e->text, on_progress, &e->progress, p));
-    snprintf(p->protocol, sizeof p->protocol, "%s", protocol->name);
+    /* A protocol with one of its parts changed is no longer it. */
+    const bool as_stated = seq_len == protocol->seq_len && bos == protocol->bos;
+    snprintf(p->protocol, sizeof p->protocol, "%s", as_stated ? protocol->name : "custom");
     return POL_OK;
 }
 

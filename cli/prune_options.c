@@ -8,7 +8,7 @@
 
 /* What was given; a value that no user can give where it was not. */
 typedef struct given {
-    const char *out, *granularity, *init, *field, *eval_text, *protocol, *backend, *device;
+    const char *out, *granularity, *init, *field, *separator, *eval_text, *protocol, *backend, *device;
     int method, format, bos, baseline, score, schedule, budget, select;
     int64_t passes, steps, seq_len, max_sequences, eval_limit, mask_samples, per_mask, window, seed, init_sequences, init_seq_len, held_out,
         eval_every, checkpoint_every, batch, threads;
@@ -19,7 +19,7 @@ typedef struct given {
 
 static const char *const methods[] = {"units", "reference", NULL};
 static const char *const formats[] = {"auto", "plain", "jsonl", "wikitext", NULL};
-static const char *const bos_choices[] = {"model", "document", "sequence", "none", NULL};
+static const char *const bos_choices[] = {"model", "document", "sequence", "none", "both", NULL};
 static const char *const baselines[] = {"leave-one-out", "moving-average", "none", NULL};
 static const char *const scores[] = {"sqrt", "textbook", NULL};
 static const char *const schedules[] = {"cosine", "linear", "constant", NULL};
@@ -48,6 +48,7 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
         {"max-sequences", "N", "calibration sequences at most (all)", CLI_INT, &g->max_sequences, 1, most, NULL},
         {"format", "NAME", "of the calibration text", CLI_CHOICE, &g->format, 0, 0, formats},
         {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &g->field, 0, 0, NULL},
+        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING, &g->separator, 0, 0, NULL},
         {"bos", "WHERE", "beginning-of-sequence token, by the model's policy or", CLI_CHOICE, &g->bos, 0, 0, bos_choices},
         {"init", "METRIC|RUN", "first probabilities: wanda-sp, magnitude, random, uniform, or an earlier run", CLI_STRING, &g->init, 0, 0, NULL},
         {"init-sequences", "N", "sequences for wanda-sp (128)", CLI_INT, &g->init_sequences, 1, 1 << 30, NULL},
@@ -129,7 +130,7 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
     pol_learn_settings *l = &o->learn;
     o->out = g->out;
     o->resume = g->resume;
-    o->text = (pol_text_options){.format = (pol_text_format)g->format, .field = g->field};
+    o->text = (pol_text_options){.format = (pol_text_format)g->format, .field = g->field, .separator = g->separator};
     o->bos = (pol_bos)g->bos;
     o->eval_text = g->eval_text;
     o->keep = g->keep;

@@ -52,7 +52,8 @@ static pol_status perplexity_read(pol_context *ctx, const char *where, const jso
     const double big = 1e300;
     POL_TRY(pol_json_num(ctx, where, j, "perplexity", 0, big, &p->perplexity));
     POL_TRY(pol_json_num(ctx, where, j, "nll", -big, big, &p->nll));
-    POL_TRY(pol_json_num(ctx, where, j, "standard_error", 0, big, &p->standard_error));
+    p->standard_error = NAN; /* null for a single chunk */
+    POL_TRY(pol_json_num_opt(ctx, where, j, "standard_error", 0, big, &p->standard_error));
     POL_TRY(pol_json_int(ctx, where, j, "tokens", 0, INT64_MAX, &p->tokens));
     POL_TRY(pol_json_int(ctx, where, j, "chunks", 0, INT64_MAX, &p->chunks));
     POL_TRY(pol_json_int(ctx, where, j, "bad_chunks", 0, INT64_MAX, &p->bad_chunks));
@@ -63,7 +64,7 @@ static pol_status perplexity_read(pol_context *ctx, const char *where, const jso
     if (strlen(protocol) >= sizeof p->protocol)
         return pol_fail(ctx, POL_EFORMAT, "%s: protocol '%s' is too long a name", where, protocol);
     strcpy(p->protocol, protocol);
-    for (int b = POL_BOS_DOCUMENT; b <= POL_BOS_NONE; b++)
+    for (int b = POL_BOS_DOCUMENT; b <= POL_BOS_BOTH; b++)
         if (!strcmp(bos, pol_bos_name((pol_bos)b)))
             p->bos = (pol_bos)b;
     for (int f = POL_TEXT_PLAIN; f <= POL_TEXT_WIKITEXT; f++)

@@ -136,6 +136,21 @@ static void test_tinystories(void **state)
     close_fixture(&f);
 }
 
+/* The demo's model, named by the environment: 30 layers, quantised in the file. */
+static void test_smollm2(void **state)
+{
+    (void)state;
+    const char *path = getenv("POLLARD_TEST_SMOLLM2");
+    if (!path) {
+        printf("skipped: POLLARD_TEST_SMOLLM2 names no model\n");
+        skip();
+    }
+    fixture f;
+    open_fixture(&f, path, test_file("models/smollm2-135m.golden.json"));
+    check_against_golden(&f);
+    close_fixture(&f);
+}
+
 /* Ten masks are measured fresh; then a thousand others come and go, and the ten must still give what they gave, though every row may lie
  * elsewhere by then: only the order of sums differs. */
 static void test_a_thousand_rearrangements(void **state)
@@ -211,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_llama_gqa_tied),    cmocka_unit_test(test_llama_mha_bf16),
         cmocka_unit_test(test_llama3_scaled),     cmocka_unit_test(test_llama_linear_bias),
         cmocka_unit_test(test_mistral_window),    cmocka_unit_test(test_tinystories),
+        cmocka_unit_test(test_smollm2),
         cmocka_unit_test(test_a_thousand_rearrangements), cmocka_unit_test(test_order_restores_every_bit),
         cmocka_unit_test(test_refusals),
     };
