@@ -1,4 +1,4 @@
-/* fuzz_tokenizer.h - what the tokenizers' fuzz targets share: encoding with whatever tokenizer came out of the input. */
+/* fuzz_tokenizer.h - what the tokenizers' fuzz targets share: encoding with whatever came out of the input. */
 #ifndef FUZZ_TOKENIZER_H
 #define FUZZ_TOKENIZER_H
 
@@ -11,7 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Encodes the last bytes of the input, without their high bits where they are not UTF-8. Every id must be of the vocabulary. */
+/* Encodes the last bytes of the input, without their high bits where they are not UTF-8. Every id must be of the
+ * vocabulary. */
 static inline void fuzz_encode(pol_context *ctx, const pol_tokenizer *tok, const uint8_t *data, size_t size)
 {
     char text[200];
@@ -24,7 +25,8 @@ static inline void fuzz_encode(pol_context *ctx, const pol_tokenizer *tok, const
         if (pol_tokenizer_encode(tok, ctx, text, n, special, &list) >= 0)
             for (int64_t i = 0; i < list.n; i++) {
                 size_t len;
-                if (list.ids[i] < 0 || list.ids[i] >= pol_tokenizer_vocab(tok) || !pol_tokenizer_token(tok, list.ids[i], &len))
+                if (list.ids[i] < 0 || list.ids[i] >= pol_tokenizer_vocab(tok) ||
+                    !pol_tokenizer_token(tok, list.ids[i], &len))
                     abort();
             }
         pol_token_list_free(ctx, &list);

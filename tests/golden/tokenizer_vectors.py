@@ -34,6 +34,7 @@ Whatever remains carries the light. We'll measure it: 12 branches, 347 leaves, 1
 Größe und Länge; café, naïve, coöperate; Ångström. Книга лежит на столе, и никто её не читает. 小さな木の枝を切る。
 for i in range(10):
     print(i, i ** 2)      # squares
+aaah, aaaah, zzz, zzzz; नमस्ते, नमस्ते, नमस्ते; กำลัง กำลัง กำลัง
 """
 TEXTS = [
     "The miller's daughter counts the boats.", " leading", "trailing  ", "  two  spaces   three", "\t\n\n x\r\n", "don't we'LL I'VE they'Re",
@@ -42,6 +43,7 @@ TEXTS = [
     "\u2581\u2581 \u2581a\u2581b", "<s>x</s> <unk> <0x0A>", "<end>the end<end> of<end>", "a<mask> b <mask>c < mask>", "word <one> w<one>d <one>", "$5+3=8 ^_^ `~|",
     "----====....!!!!", "\u0928\u092e\u0938\u094d\u0924\u0947 \u0e01\u0e33\u0e25\u0e31\u0e07", "for i in range(10):\n    print(i)\n", "e\u0301\u0323 \u1e69 \uac00\u1100\u1161", "the the thethe Thethe THE", "\x01\x7f\u0085x",
     "x\u4e00\u4e01y\u4e00", "<pad><end>", "zebra quiz", "1 22 333 4444",
+    "aaaaaaa aaaaa zzzzzzz", "a<mask>s <mask>", "thes then the,, the. \u00ad", "<end> <end end>",
 ]
 
 
@@ -57,6 +59,16 @@ def train_json(pre, norm=None, size=420, special=("<end>",), byte_level=True, **
     return t
 
 
+def whole_lines(size=620):
+    """Tokens that cross every boundary, so that it shows where a pre-tokenizer cuts."""
+    return train_json(P.ByteLevel(add_prefix_space=False, use_regex=False), size=size)
+
+
+def with_pre(t, pre):
+    t.pre_tokenizer = pre
+    return t
+
+
 def edited(t, edit):
     j = json.loads(t.to_str())
     edit(j)
@@ -69,17 +81,22 @@ def tokenizer_jsons():
     yield "gpt2-prefix", train_json(P.ByteLevel(add_prefix_space=True))
     t = train_json(P.Sequence([P.Split(Regex(LLAMA3), "isolated"), bare]))
     t.post_processor = processors.TemplateProcessing(single="<end> $A", special_tokens=[("<end>", t.token_to_id("<end>"))])
-    yield "llama3-bos", edited(t, lambda j: j["model"].update(ignore_merges=True))
+    
+    def whole_words(j):  # "\u0120the" is now reached only as a whole word
+        m = j["model"]
+        m.update(ignore_merges=True, merges=[x for x in m["merges"] if "".join(x) != "\u0120the"])
+
+    yield "llama3-bos", edited(t, whole_words)
     pairs = train_json(P.Sequence([P.Digits(True), byte]))
     yield "digits-string-merges", pairs
     t = train_json(byte, N.Lowercase())
     t.add_tokens([AddedToken("<mask>", lstrip=True, special=True, normalized=False), AddedToken("<one>", single_word=True, normalized=False),
-                  AddedToken("Quiz", normalized=True), AddedToken("the", rstrip=True, normalized=False)])
+                  AddedToken("Quiz", normalized=True), AddedToken("the", rstrip=True, normalized=False), AddedToken("<mask>s", normalized=False)])
     yield "added-tokens", t
     for behavior in ("removed", "merged_with_previous", "merged_with_next", "contiguous"):
         for invert in (False, True):
-            yield f"split-{behavior}-{invert}", train_json(P.Sequence([P.Split(Regex(r"[\s,.]"), behavior, invert), bare]), size=300)
-    yield "whitespace-punctuation", train_json(P.Sequence([P.Whitespace(), P.Punctuation("merged_with_next"), bare]), size=320)
+            yield f"split-{behavior}-{invert}", with_pre(whole_lines(), P.Sequence([P.Split(Regex(r"[\s,.]"), behavior, invert), bare]))
+    yield "whitespace-punctuation", with_pre(whole_lines(), P.Sequence([P.Whitespace(), P.Punctuation("merged_with_next"), bare]))
     yield "nfkc-strip-replace", train_json(byte, N.Sequence([N.NFKC(), N.Strip(), N.Replace(Regex(r"\s+"), " "), N.Replace("e", "ee")]), size=320)
     yield "nfd", train_json(byte, N.NFD(), size=320)
     bytes_ = [f"<0x{b:02X}>" for b in range(256)]
@@ -118,7 +135,16 @@ def sentencepieces():
     for name, kw in cases.items():
         out = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(PROSE.split("\n")), model_writer=out, **(base | kw))
-        yield name, out.getvalue()
+        yield name, out.getvalue() + (tempting_pieces() if name == "user" else b"")
+
+
+def tempting_pieces():
+    """Pieces that would swallow user-defined ones, or grow into a control symbol. Repeated fields may simply be appended."""
+    def field(number, body):
+        return bytes([number << 3 | 2, len(body)]) + body
+
+    pieces = ["thes", "zz", "<", ">", "<e", "nd", "<end"]
+    return b"".join(field(1, field(1, x.encode()) + b"\x15" + struct.pack("<f", 0.5 - i)) for i, x in enumerate(pieces))
 
 
 def llama3_special(first):

@@ -53,9 +53,11 @@ static void check_file(const char *file, const json_t *texts, const json_t *want
     size_t i;
     const json_t *text;
     assert_int_equal(json_array_size(texts), json_array_size(want));
-    json_array_foreach(texts, i, text) {
+    json_array_foreach(texts, i, text)
+    {
         pol_token_list got = {0};
-        assert_ok(ctx, pol_tokenizer_encode(tok, ctx, json_string_value(text), json_string_length(text), special, &got));
+        assert_ok(ctx,
+                  pol_tokenizer_encode(tok, ctx, json_string_value(text), json_string_length(text), special, &got));
         compare(file, json_string_value(text), &got, json_array_get(want, i));
         pol_token_list_free(ctx, &got);
     }
@@ -70,7 +72,8 @@ static void test_vectors(void **state)
     const char *file;
     json_t *want;
     assert_true(json_object_size(json_object_get(j, "files")) >= 25);
-    json_object_foreach(json_object_get(j, "files"), file, want) {
+    json_object_foreach(json_object_get(j, "files"), file, want)
+    {
         check_file(file, texts, json_object_get(want, "plain"), false);
         if (json_object_get(want, "special"))
             check_file(file, texts, json_object_get(want, "special"), true);
@@ -118,7 +121,9 @@ static void check_large(const json_t *row, const char *path)
 {
     const bool c4 = strcmp(json_string_value(json_object_get(row, "text")), "c4") == 0;
     pol_bytes text;
-    assert_ok(ctx, pol_file_read(ctx, shared_file(c4 ? "text/c4/c4-sample-900docs.jsonl" : "text/wikitext2/wiki.test.raw"), 1 << 24, &text));
+    assert_ok(ctx,
+              pol_file_read(ctx, shared_file(c4 ? "text/c4/c4-sample-900docs.jsonl" : "text/wikitext2/wiki.test.raw"),
+                            1 << 24, &text));
     sink s = {.want = json_integer_value(json_object_get(row, "lines"))};
     assert_ok(ctx, pol_tokenizer_open_file(ctx, path, &s.tok));
     (c4 ? encode_jsonl : encode_lines)(&s, text.data, text.len);
@@ -139,12 +144,13 @@ static void test_large(void **state)
     json_t *rows = read_json(test_file("tokenizers/large.json"));
     size_t i;
     const json_t *row;
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         const char *name = json_string_value(json_object_get(row, "tokenizer"));
         const char *smollm2 = getenv("POLLARD_TEST_SMOLLM2");
         if (strcmp(name, "smollm2") != 0)
             check_large(row, shared_file(name));
-        else if (smollm2)
+        else if (smollm2 && *smollm2)
             check_large(row, smollm2);
     }
     json_decref(rows);
@@ -196,7 +202,8 @@ static void test_ggml(void **state)
 
 /* ---- the LLaMA 3 test file: the lists of ids in its Python source ---- */
 
-static void check_list(const pol_tokenizer *tok, const char *source, const char *test, const char *list, const char *text)
+static void check_list(const pol_tokenizer *tok, const char *source, const char *test, const char *list,
+                       const char *text)
 {
     const char *at = strstr(source, test);
     assert_non_null(at);
@@ -230,24 +237,54 @@ static void test_llama3(void **state)
     assert_int_equal(pol_tokenizer_bos(tok), 128000);
     assert_int_equal(pol_tokenizer_eos(tok), 128001);
     assert_true(pol_tokenizer_adds_bos(tok));
-    check_list(tok, source.data, "def test_encode(", "            [", "<|begin_of_text|>This is a test sentence.<|end_of_text|>");
+    check_list(tok, source.data, "def test_encode(", "            [",
+               "<|begin_of_text|>This is a test sentence.<|end_of_text|>");
     check_list(tok, source.data, "def test_encode_message(", "            [\n",
                "<|start_header_id|>user<|end_header_id|>\n\nThis is a test sentence.<|eot_id|>");
-    check_list(tok, source.data, "model_input.tokens", "            [\n",
-               "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nThis is a test sentence.<|eot_id|>"
-               "<|start_header_id|>user<|end_header_id|>\n\nThis is a response.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+    check_list(
+        tok, source.data, "model_input.tokens", "            [\n",
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nThis is a test sentence.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nThis is a response.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
     pol_tokenizer_free(tok);
     pol_bytes_free(&source);
 }
 
+/* ---- through a model's folder, and through a GGUF with its tensors ---- */
+
+static void check_source(const char *path, const char *kind, int32_t vocab)
+{
+    pol_source *src;
+    pol_tokenizer *tok;
+    assert_ok(ctx, pol_source_open(ctx, path, &src));
+    assert_ok(ctx, pol_tokenizer_open(src, &tok));
+    assert_string_equal(pol_tokenizer_kind(tok), kind);
+    assert_int_equal(pol_tokenizer_vocab(tok), vocab);
+    assert_int_equal(pol_tokenizer_bos(tok), 1);
+    assert_int_equal(pol_tokenizer_eos(tok), 2);
+    assert_true(pol_tokenizer_adds_bos(tok));
+    pol_tokenizer_free(tok);
+    pol_source_close(src);
+}
+
+static void test_source(void **state)
+{
+    (void)state;
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", shared_file("models/tinystories-656K/config.json"));
+    *strrchr(folder, '/') = 0;
+    check_source(folder, "bpe (tokenizer.json)", 2048);
+    check_source(shared_file("models/stories260K/stories260K.gguf"), "gguf llama", 512);
+}
+
 /* ---- the whole text at once or in parts ---- */
 
-/* A text that SentencePiece would merge as one problem, so long that a quadratic algorithm would not end in time; and cutting it
- * at neighbours that no token has must change nothing. */
+/* A text that SentencePiece would merge as one problem, so long that a quadratic algorithm would not end in time; and
+ * cutting it at neighbours that no token has must change nothing. */
 static void test_long_text(void **state)
 {
     (void)state;
-    static const char *const files[] = {"llama.model", "across-spaces.model", "llama-normalizer.json", "metaspace-whole.json", "gpt2-prefix.json"};
+    static const char *const files[] = {"llama.model", "across-spaces.model", "llama-normalizer.json",
+                                        "metaspace-whole.json", "gpt2-prefix.json"};
     static const char *const units[] = {"a", "the miller's daughter ", "  "};
     enum { LENGTH = 100000 };
     char *text = malloc(LENGTH);
@@ -278,7 +315,8 @@ static void test_long_text(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_long_text), cmocka_unit_test(test_ggml),
-                                       cmocka_unit_test(test_llama3), cmocka_unit_test(test_large)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_long_text),
+                                       cmocka_unit_test(test_ggml),    cmocka_unit_test(test_llama3),
+                                       cmocka_unit_test(test_source),  cmocka_unit_test(test_large)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,4 +1,5 @@
-/* test_tokenizer_files.c - what a tokenizer's files may hold, what is refused and how, the BOS policy, and writing them. */
+/* test_tokenizer_files.c - what a tokenizer's files may hold, what is refused and how, the BOS policy, and writing
+ * them. */
 #include <unistd.h>
 
 #include "core/base/file.h"
@@ -78,8 +79,10 @@ static void test_refused_json(void **state)
         {"{'model':{'type':'WordPiece','vocab':{}}}", POL_EUNSUPPORTED, "'WordPiece'"},
         {"{'model':{'vocab':{}}}", POL_EUNSUPPORTED, "without a type"},
         {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[],'dropout':0.1}}", POL_EUNSUPPORTED, "dropout"},
-        {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[],'continuing_subword_prefix':'##'}}", POL_EUNSUPPORTED, "continuing_subword_prefix"},
-        {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[],'end_of_word_suffix':'</w>'}}", POL_EUNSUPPORTED, "end_of_word_suffix"},
+        {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[],'continuing_subword_prefix':'##'}}", POL_EUNSUPPORTED,
+         "continuing_subword_prefix"},
+        {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[],'end_of_word_suffix':'</w>'}}", POL_EUNSUPPORTED,
+         "end_of_word_suffix"},
         {"{'model':{'type':'BPE','vocab':{'a':0},'merges':['a b']}}", POL_EFORMAT, "merges[0]"},
         {"{'model':{'type':'BPE','vocab':{'a':0},'merges':['a']}}", POL_EFORMAT, "merges[0]"},
         {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[['a','a','a']]}}", POL_EFORMAT, "merges[0]"},
@@ -89,17 +92,26 @@ static void test_refused_json(void **state)
         {"{'model':{'type':'BPE','vocab':{'a':0},'merges':[],'unk_token':'?'}}", POL_EFORMAT, "unk_token"},
         {"{'normalizer':{'type':'BertNormalizer'}," PLAIN "}", POL_EUNSUPPORTED, "normalizer: type 'BertNormalizer'"},
         {"{'normalizer':{'type':'Precompiled'}," PLAIN "}", POL_EUNSUPPORTED, "'Precompiled'"},
-        {"{'normalizer':{'type':'Replace','pattern':{'String':''},'content':'x'}," PLAIN "}", POL_EUNSUPPORTED, "'pattern'"},
-        {"{'pre_tokenizer':{'type':'UnicodeScripts'}," PLAIN "}", POL_EUNSUPPORTED, "pre_tokenizer: type 'UnicodeScripts'"},
-        {"{'pre_tokenizer':{'type':'Sequence','pretokenizers':[{'type':'ByteLevel'},{'type':'Digits'}]}," PLAIN "}", POL_EUNSUPPORTED, "after ByteLevel"},
-        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'a{1,2}+'},'behavior':'Isolated'}," PLAIN "}", POL_EUNSUPPORTED, "'}+'"},
-        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'['},'behavior':'Isolated'}," PLAIN "}", POL_EUNSUPPORTED, "pattern '['"},
-        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'[a&&b]'},'behavior':'Isolated'}," PLAIN "}", POL_EUNSUPPORTED, "intersection"},
-        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'a'},'behavior':'Dropped'}," PLAIN "}", POL_EUNSUPPORTED, "'Dropped'"},
+        {"{'normalizer':{'type':'Replace','pattern':{'String':''},'content':'x'}," PLAIN "}", POL_EUNSUPPORTED,
+         "'pattern'"},
+        {"{'pre_tokenizer':{'type':'UnicodeScripts'}," PLAIN "}", POL_EUNSUPPORTED,
+         "pre_tokenizer: type 'UnicodeScripts'"},
+        {"{'pre_tokenizer':{'type':'Sequence','pretokenizers':[{'type':'ByteLevel'},{'type':'Digits'}]}," PLAIN "}",
+         POL_EUNSUPPORTED, "after ByteLevel"},
+        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'a{1,2}+'},'behavior':'Isolated'}," PLAIN "}",
+         POL_EUNSUPPORTED, "'}+'"},
+        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'['},'behavior':'Isolated'}," PLAIN "}", POL_EUNSUPPORTED,
+         "pattern '['"},
+        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'[a&&b]'},'behavior':'Isolated'}," PLAIN "}",
+         POL_EUNSUPPORTED, "intersection"},
+        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'a'},'behavior':'Dropped'}," PLAIN "}", POL_EUNSUPPORTED,
+         "'Dropped'"},
         {"{'pre_tokenizer':{'type':'Metaspace','replacement':'ab'}," PLAIN "}", POL_EFORMAT, "not one character"},
         {"{'pre_tokenizer':{'type':'Metaspace','prepend_scheme':'last'}," PLAIN "}", POL_EUNSUPPORTED, "'last'"},
         {"{'post_processor':{'type':'RobertaProcessing'}," PLAIN "}", POL_EUNSUPPORTED, "'RobertaProcessing'"},
-        {"{'post_processor':{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'q'}},{'Sequence':{'id':'A'}}]}," PLAIN "}", POL_EUNSUPPORTED, "'q'"},
+        {"{'post_processor':{'type':'TemplateProcessing','single':[{'SpecialToken':{'id':'q'}},{'Sequence':{'id':'A'}}]}," PLAIN
+         "}",
+         POL_EUNSUPPORTED, "'q'"},
         {"{'added_tokens':[{'id':7,'content':'a'}]," PLAIN "}", POL_EFORMAT, "added_tokens[0]"},
         {"{'added_tokens':[{'content':'zz'}]," PLAIN "}", POL_EFORMAT, "'id'"},
         {"{'model':{'type':'BPE','vocab':{'a':0},'vocab':{'a':0}}}", POL_EFORMAT, "duplicate"},
@@ -115,12 +127,16 @@ static void test_runaway_pattern(void **state)
 {
     (void)state;
     pol_tokenizer *tok;
-    assert_ok(ctx, from_json("{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'(a|aa)+$'},'behavior':'Isolated'}," PLAIN "}", &tok));
+    assert_ok(ctx,
+              from_json("{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'(a|aa)+$'},'behavior':'Isolated'}," PLAIN
+                        "}",
+                        &tok));
     char text[200];
     memset(text, 'a', sizeof text);
     text[199] = 'b';
     pol_token_list got = {0};
     assert_fails(ctx, pol_tokenizer_encode(tok, ctx, text, sizeof text, false, &got), POL_ELIMIT, "the pattern fails");
+    assert_int_equal(got.n, 0);
     pol_token_list_free(ctx, &got);
     pol_tokenizer_free(tok);
 }
@@ -131,7 +147,12 @@ static void test_invalid_text(void **state)
     pol_tokenizer *tok;
     pol_token_list got = {0};
     assert_ok(ctx, from_json("{" PLAIN "}", &tok));
-    assert_fails(ctx, pol_tokenizer_encode(tok, ctx, "ab\xff" "c", 4, false, &got), POL_EFORMAT, "byte 2 (0xff)");
+    assert_fails(ctx,
+                 pol_tokenizer_encode(tok, ctx,
+                                      "ab\xff"
+                                      "c",
+                                      4, false, &got),
+                 POL_EFORMAT, "byte 2 (0xff)");
     assert_int_equal(got.n, 0);
     pol_tokenizer_free(tok);
 }
@@ -146,7 +167,9 @@ static void check_model(const void *data, size_t n, pol_status code, const char 
 }
 
 #define PIECE_UNK "\x0a\x09\x0a\x05<unk>\x18\x02"
-#define PIECE_A "\x0a\x03\x0a\x01" "a"
+#define PIECE_A        \
+    "\x0a\x03\x0a\x01" \
+    "a"
 #define SPEC_BPE "\x12\x02\x18\x02"
 #define CHECK_MODEL(bytes, code, part) check_model(bytes, sizeof(bytes) - 1, code, part)
 
@@ -158,9 +181,15 @@ static void test_refused_models(void **state)
     CHECK_MODEL(PIECE_UNK PIECE_A "\x12\x02\x18\x04", POL_EUNSUPPORTED, "model_type CHAR");
     CHECK_MODEL(PIECE_A SPEC_BPE, POL_EFORMAT, "no piece of type UNKNOWN");
     CHECK_MODEL(PIECE_UNK PIECE_A PIECE_A SPEC_BPE, POL_EFORMAT, "both 'a'");
-    CHECK_MODEL(PIECE_UNK "\x0a\x05\x0a\x01" "b\x18\x05" SPEC_BPE, POL_EUNSUPPORTED, "UNUSED");
-    CHECK_MODEL(PIECE_UNK "\x0a\x05\x0a\x01" "b\x18\x09" SPEC_BPE, POL_EFORMAT, "type 9");
-    CHECK_MODEL(PIECE_UNK "\x0a\x08\x0a\x01" "b\x15\x00\x00\xc0\x7f" SPEC_BPE, POL_EFORMAT, "not finite");
+    CHECK_MODEL(PIECE_UNK "\x0a\x05\x0a\x01"
+                          "b\x18\x05" SPEC_BPE,
+                POL_EUNSUPPORTED, "UNUSED");
+    CHECK_MODEL(PIECE_UNK "\x0a\x05\x0a\x01"
+                          "b\x18\x09" SPEC_BPE,
+                POL_EFORMAT, "type 9");
+    CHECK_MODEL(PIECE_UNK "\x0a\x08\x0a\x01"
+                          "b\x15\x00\x00\xc0\x7f" SPEC_BPE,
+                POL_EFORMAT, "not finite");
     CHECK_MODEL(PIECE_UNK "\x0a\x00" SPEC_BPE, POL_EFORMAT, "empty");
     CHECK_MODEL(PIECE_UNK "\x1a\x03\x12\x01x" SPEC_BPE, POL_EUNSUPPORTED, "precompiled_charsmap");
     CHECK_MODEL(PIECE_UNK "\x12\x03\xc0\x01\x01" SPEC_BPE, POL_EUNSUPPORTED, "treat_whitespace_as_suffix");
@@ -203,9 +232,11 @@ static void test_policy(void **state)
     check_policy("llama3-bos.json", NULL, 0, -1, true); /* the template puts <end> first */
     check_policy("llama3-bos.json", "{\"add_bos_token\": false}", 0, -1, false);
     check_policy("gpt2-prefix.json", NULL, -1, -1, false);
-    check_policy("gpt2-prefix.json", "{\"bos_token\": {\"content\": \"<end>\"}, \"eos_token\": \"<end>\"}", 0, 0, false);
+    check_policy("gpt2-prefix.json", "{\"bos_token\": {\"content\": \"<end>\"}, \"eos_token\": \"<end>\"}", 0, 0,
+                 false);
     check_policy("gpt2-prefix.json", "{\"bos_token\": \"<end>\", \"add_bos_token\": true}", 0, -1, true);
-    check_policy("gpt2-prefix.json", "{\"bos_token\": null, \"add_bos_token\": true}", -1, -1, false); /* nothing to add */
+    check_policy("gpt2-prefix.json", "{\"bos_token\": null, \"add_bos_token\": true}", -1, -1,
+                 false); /* nothing to add */
     check_policy("llama.model", NULL, 1, 2, true);
     check_policy("llama.model", "{\"add_bos_token\": false}", 1, 2, false);
     check_policy("llama.gguf", NULL, 1, 2, true); /* the default of its kind */
@@ -221,7 +252,21 @@ static void test_policy(void **state)
 
 /* ---- writing what a GGUF holds ---- */
 
-static void check_written(const char *file, const char *kind)
+/* `original` (may be NULL): the tokenizer.json that the GGUF was made from, whose vocabulary must come out again. */
+static void check_spelling(const char *written, const char *original)
+{
+    if (!original)
+        return;
+    json_t *a, *b;
+    assert_ok(ctx, pol_json_read(ctx, written, 1 << 24, &a));
+    assert_ok(ctx, pol_json_read(ctx, test_file(original), 1 << 24, &b));
+    assert_true(json_equal(json_object_get(json_object_get(a, "model"), "vocab"),
+                           json_object_get(json_object_get(b, "model"), "vocab")));
+    json_decref(a);
+    json_decref(b);
+}
+
+static void check_written(const char *file, const char *kind, const char *original)
 {
     char dir[] = "/tmp/pollard-tokenizer-XXXXXX", path[128];
     assert_non_null(mkdtemp(dir));
@@ -230,7 +275,9 @@ static void check_written(const char *file, const char *kind)
     assert_ok(ctx, pol_tokenizer_open_file(ctx, test_file(path), &tok));
     assert_string_equal(pol_tokenizer_kind(tok), kind);
     assert_ok(ctx, pol_tokenizer_write_json(tok, ctx, dir));
-    char *written = pol_path_join(ctx, dir, "tokenizer.json"), *config_path = pol_path_join(ctx, dir, "tokenizer_config.json");
+    char *written = pol_path_join(ctx, dir, "tokenizer.json"),
+         *config_path = pol_path_join(ctx, dir, "tokenizer_config.json");
+    check_spelling(written, original);
     assert_ok(ctx, pol_tokenizer_open_file(ctx, written, &back));
     json_t *config, *vectors;
     assert_ok(ctx, pol_json_read(ctx, config_path, 1 << 20, &config));
@@ -242,16 +289,16 @@ static void check_written(const char *file, const char *kind)
     assert_ok(ctx, pol_json_read(ctx, test_file("tokenizers/vectors.json"), 1 << 24, &vectors));
     size_t i;
     const json_t *text;
-    json_array_foreach(json_object_get(vectors, "texts"), i, text)
-        for (int special = 0; special < 2; special++) {
-            pol_token_list a = {0}, b = {0};
-            assert_ok(ctx, pol_tokenizer_encode(tok, ctx, json_string_value(text), json_string_length(text), special, &a));
-            assert_ok(ctx, pol_tokenizer_encode(back, ctx, json_string_value(text), json_string_length(text), special, &b));
-            assert_int_equal(a.n, b.n);
-            assert_memory_equal(a.ids, b.ids, (size_t)a.n * sizeof *a.ids);
-            pol_token_list_free(ctx, &a);
-            pol_token_list_free(ctx, &b);
-        }
+    json_array_foreach(json_object_get(vectors, "texts"), i, text) for (int special = 0; special < 2; special++)
+    {
+        pol_token_list a = {0}, b = {0};
+        assert_ok(ctx, pol_tokenizer_encode(tok, ctx, json_string_value(text), json_string_length(text), special, &a));
+        assert_ok(ctx, pol_tokenizer_encode(back, ctx, json_string_value(text), json_string_length(text), special, &b));
+        assert_int_equal(a.n, b.n);
+        assert_memory_equal(a.ids, b.ids, (size_t)a.n * sizeof *a.ids);
+        pol_token_list_free(ctx, &a);
+        pol_token_list_free(ctx, &b);
+    }
     json_decref(vectors);
     json_decref(config);
     pol_free(ctx, written);
@@ -264,9 +311,9 @@ static void check_written(const char *file, const char *kind)
 static void test_write(void **state)
 {
     (void)state;
-    check_written("llama.gguf", "gguf llama");
-    check_written("smollm.gguf", "gguf gpt2/smollm");
-    check_written("llama-bpe.gguf", "gguf gpt2/llama-bpe");
+    check_written("llama.gguf", "gguf llama", NULL);
+    check_written("smollm.gguf", "gguf gpt2/smollm", "tokenizers/digits-string-merges.json");
+    check_written("llama-bpe.gguf", "gguf gpt2/llama-bpe", "tokenizers/llama3-bos.json");
     pol_tokenizer *tok;
     assert_ok(ctx, pol_tokenizer_open_file(ctx, test_file("tokenizers/llama.model"), &tok));
     assert_fails(ctx, pol_tokenizer_write_json(tok, ctx, "/nowhere"), POL_EARG, "files of its own");
@@ -289,12 +336,13 @@ static void scarce_free(void *user, void *block)
     free(block);
 }
 
-/* Opening, encoding and freeing with the first, the first two, ... allocations allowed: POL_ENOMEM until all are. What is
- * lost on the way, the leak checker tells. */
+/* Opening, encoding and freeing with the first, the first two, ... allocations allowed: POL_ENOMEM until all are. What
+ * is lost on the way, the leak checker tells. */
 static void test_no_memory(void **state)
 {
     (void)state;
-    static const char *const files[] = {"added-tokens.json", "metaspace-first.json", "user.model", "tiktoken.model", "smollm.gguf", "llama.gguf"};
+    static const char *const files[] = {"added-tokens.json", "metaspace-first.json", "user.model",
+                                        "tiktoken.model",    "smollm.gguf",          "llama.gguf"};
     static const char text[] = "the miller's <one> daughter<end> 12";
     const pol_allocator a = {NULL, scarce_realloc, scarce_free};
     for (size_t f = 0; f < POL_COUNT(files); f++) {
@@ -322,9 +370,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rank_order),     cmocka_unit_test(test_refused_json), cmocka_unit_test(test_runaway_pattern),
-        cmocka_unit_test(test_invalid_text),   cmocka_unit_test(test_refused_models), cmocka_unit_test(test_policy),
-        cmocka_unit_test(test_write),          cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_rank_order),      cmocka_unit_test(test_refused_json),
+        cmocka_unit_test(test_runaway_pattern), cmocka_unit_test(test_invalid_text),
+        cmocka_unit_test(test_refused_models),  cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_write),           cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

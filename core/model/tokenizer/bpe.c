@@ -30,8 +30,9 @@ pol_status pol_bpe_add_merge(pol_bpe *bpe, int32_t left, int32_t right, uint32_t
 
 /* ---- cutting long text ----
  *
- * SentencePiece has no words: a whole text is one merge problem, its heap too large for any cache. But merges never cross two
- * neighbours that are neighbours in no token, so that the parts on both sides can be merged one after the other. */
+ * SentencePiece has no words: a whole text is one merge problem, its heap too large for any cache. But merges never
+ * cross two neighbours that are neighbours in no token, so that the parts on both sides can be merged one after the
+ * other. */
 
 static pol_status note_neighbours(pol_bpe *bpe, const char *text, size_t n)
 {
@@ -61,7 +62,7 @@ pol_status pol_bpe_find_cuts(pol_bpe *bpe, const pol_vocab *v)
     for (int b = 0; b < 256; b++) /* a character that is dropped makes neighbours of those beside it */
         if (!bpe->rank && bpe->unknown < 0 && bpe->byte_id[b] < 0)
             return POL_OK;
-    for (int32_t id = 0; bpe->rank && id < v->n; id++)
+    for (int32_t id = 0; bpe->rank && id < v->n; id++) /* frozen pieces among them */
         if (bpe->rank[id] != POL_NO_RANK)
             POL_TRY(note_neighbours(bpe, pol_vocab_text(v, id), v->tokens[id].len));
     for (uint64_t i = 0; bpe->merges.slots && i <= bpe->merges.mask; i++) {
@@ -74,13 +75,12 @@ pol_status pol_bpe_find_cuts(pol_bpe *bpe, const pol_vocab *v)
         const int32_t id = (int32_t)(uint32_t)slot->value;
         POL_TRY(note_neighbours(bpe, pol_vocab_text(v, id), v->tokens[id].len));
     }
-    for (int64_t i = 0; bpe->frozen && i < bpe->frozen->n; i++)
-        POL_TRY(note_neighbours(bpe, bpe->frozen->items[i].text, bpe->frozen->items[i].len));
     bpe->cuttable = true;
     return POL_OK;
 }
 
-/* The end of the part that begins at `from`. The character after a cut has a token, so that no unknown run is cut in two. */
+/* The end of the part that begins at `from`. The character after a cut has a token, so that no unknown run is cut in
+ * two. */
 static size_t next_cut(const pol_bpe *bpe, const pol_vocab *v, const char *text, size_t n, size_t from)
 {
     size_t at = from + pol_utf8_length(text + from);
@@ -200,8 +200,8 @@ static inline pol_status consider(const job *j, int32_t left)
     return push(j->w, (pol_candidate){(uint64_t)rank << 32 | (uint32_t)left, result});
 }
 
-/* Whether the pair at `left` still makes `result`. Where a table is used, another pair than the one that was pushed may make
- * it by now; it then merges at the older rank, as in the tokenizers library. */
+/* Whether the pair at `left` still makes `result`. Where a table is used, another pair than the one that was pushed may
+ * make it by now; it then merges at the older rank, as in the tokenizers library. */
 static inline bool still_valid(const job *j, int32_t left, int32_t result)
 {
     const pol_symbol *a = &j->w->symbols[left];
@@ -254,8 +254,8 @@ static pol_status split_bytes(const job *j, size_t n)
     return POL_OK;
 }
 
-/* By table: each character has its id now. An unknown run that is waiting when bytes stand in for a character comes after
- * them, as in the tokenizers library. */
+/* By table: each character has its id now. An unknown run that is waiting when bytes stand in for a character comes
+ * after them, as in the tokenizers library. */
 static pol_status split_known(const job *j, size_t n)
 {
     const pol_bpe *bpe = j->bpe;
@@ -275,7 +275,9 @@ static pol_status split_known(const job *j, size_t n)
             all = all && bpe->byte_id[(uint8_t)j->text[i + k]] >= 0;
         if (all) {
             for (size_t k = 0; k < len; k++)
-                POL_TRY(add_symbol(j->w, (pol_symbol){.id = bpe->byte_id[(uint8_t)j->text[i + k]], .at = (uint32_t)(i + k), .len = 1}));
+                POL_TRY(add_symbol(
+                    j->w,
+                    (pol_symbol){.id = bpe->byte_id[(uint8_t)j->text[i + k]], .at = (uint32_t)(i + k), .len = 1}));
             continue;
         }
         if (bpe->unknown < 0)
@@ -297,7 +299,8 @@ static pol_status split_characters(const job *j, size_t n)
     for (size_t i = 0, len; i < n; i += len) {
         const pol_literal *lit = j->bpe->frozen ? pol_literals_at(j->bpe->frozen, j->text + i, n - i) : NULL;
         len = lit ? lit->len : pol_utf8_length(j->text + i);
-        POL_TRY(add_symbol(j->w, (pol_symbol){.id = lit ? lit->id : -1, .at = (uint32_t)i, .len = (uint32_t)len, .frozen = lit}));
+        POL_TRY(add_symbol(
+            j->w, (pol_symbol){.id = lit ? lit->id : -1, .at = (uint32_t)i, .len = (uint32_t)len, .frozen = lit}));
     }
     return POL_OK;
 }

@@ -1,8 +1,9 @@
 /* bpe.h - byte-pair encoding of one word: merge the best pair of neighbours until none is left.
  *
- * Two ways to say which pairs merge. By a table of pairs (tokenizer.json, GGUF gpt2): rank and result of each. By concatenation
- * (SentencePiece, GGUF llama, tiktoken): a pair merges where its bytes together are a token, ranked by that token. In both
- * the lowest rank goes first and the leftmost of equal ranks; a heap over a linked list makes that O(n log n).
+ * Two ways to say which pairs merge. By a table of pairs (tokenizer.json, GGUF gpt2): rank and result of each. By
+ * concatenation (SentencePiece, GGUF llama, tiktoken): a pair merges where its bytes together are a token, ranked by
+ * that token. In both the lowest rank goes first and the leftmost of equal ranks; a heap over a linked list makes that
+ * O(n log n).
  */
 #ifndef POL_BPE_H
 #define POL_BPE_H
@@ -20,10 +21,10 @@ typedef struct pol_bpe {
     bool by_bytes;    /* the word's first symbols are bytes, else characters */
     bool whole_first; /* a word that is a token stays one, whatever the merges say */
     bool fuse_unknown;
-    bool cuttable;      /* long text may be cut between characters that are neighbours in no token */
-    pol_table adjacent; /* which are: first << 32 | second */
-    int32_t unknown;      /* -1: what has no token is dropped */
-    int32_t byte_id[256]; /* by_bytes: the token of a byte; else its fallback token, -1 where there is none */
+    bool cuttable;              /* long text may be cut between characters that are neighbours in no token */
+    pol_table adjacent;         /* which are: first << 32 | second */
+    int32_t unknown;            /* -1: what has no token is dropped */
+    int32_t byte_id[256];       /* by_bytes: the token of a byte; else its fallback token, -1 where there is none */
     const pol_literals *frozen; /* pieces that are symbols from the start and never merge; borrowed, may be NULL */
 } pol_bpe;
 
@@ -35,7 +36,7 @@ pol_status pol_bpe_add_merge(pol_bpe *bpe, int32_t left, int32_t right, uint32_t
 pol_status pol_bpe_find_cuts(pol_bpe *bpe, const pol_vocab *v);
 
 typedef struct pol_symbol {
-    int32_t id;   /* -1: not looked up yet, or without a token */
+    int32_t id;         /* -1: not looked up yet, or without a token */
     int32_t prev, next; /* -1 at the ends */
     uint32_t at, len;   /* len 0: merged into another */
     bool frozen;

@@ -4,7 +4,10 @@
 #include "core/model/tokenizer/internal.h"
 #include "core/model/tokenizer/unicode.h"
 
-static bool stands_for_itself(int32_t c) { return (c >= 33 && c <= 126) || (c >= 161 && c <= 172) || (c >= 174 && c <= 255); }
+static bool stands_for_itself(int32_t c)
+{
+    return (c >= 33 && c <= 126) || (c >= 161 && c <= 172) || (c >= 174 && c <= 255);
+}
 
 enum { OTHERS = 256 - (126 - 33 + 1) - (172 - 161 + 1) - (255 - 174 + 1) };
 
@@ -18,7 +21,8 @@ pol_status pol_spell_bytes(pol_bytes *out, const char *bytes, size_t n)
     for (size_t i = 0; i < n; i++) {
         const int32_t b = (uint8_t)bytes[i];
         utf8proc_uint8_t c[4];
-        POL_TRY(pol_bytes_add(out, c, (size_t)utf8proc_encode_char(stands_for_itself(b) ? b : 256 + other_index(b), c)));
+        POL_TRY(
+            pol_bytes_add(out, c, (size_t)utf8proc_encode_char(stands_for_itself(b) ? b : 256 + other_index(b), c)));
     }
     return POL_OK;
 }

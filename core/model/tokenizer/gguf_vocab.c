@@ -1,4 +1,5 @@
-/* gguf_vocab.c - the vocabulary inside a GGUF: `llama` is SentencePiece BPE with scores, `gpt2` byte-level BPE with merges. */
+/* gguf_vocab.c - the vocabulary inside a GGUF: `llama` is SentencePiece BPE with scores, `gpt2` byte-level BPE with
+ * merges. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,9 +21,9 @@ typedef enum cut_kind { CUT_GPT2, CUT_DIGITS_GPT2, CUT_LLAMA3 } cut_kind;
 static const struct {
     const char *name;
     cut_kind cut;
-} cuts[] = {{"default", CUT_GPT2},          {"gpt-2", CUT_GPT2},           {"smollm", CUT_DIGITS_GPT2},
-            {"starcoder", CUT_DIGITS_GPT2}, {"refact", CUT_DIGITS_GPT2},   {"command-r", CUT_DIGITS_GPT2},
-            {"codeshell", CUT_DIGITS_GPT2}, {"llama-bpe", CUT_LLAMA3},     {"llama3", CUT_LLAMA3},
+} cuts[] = {{"default", CUT_GPT2},          {"gpt-2", CUT_GPT2},         {"smollm", CUT_DIGITS_GPT2},
+            {"starcoder", CUT_DIGITS_GPT2}, {"refact", CUT_DIGITS_GPT2}, {"command-r", CUT_DIGITS_GPT2},
+            {"codeshell", CUT_DIGITS_GPT2}, {"llama-bpe", CUT_LLAMA3},   {"llama3", CUT_LLAMA3},
             {"llama-v3", CUT_LLAMA3}};
 
 static pol_status add_cuts(gguf_file *f)
@@ -49,8 +50,9 @@ static pol_status add_cuts(gguf_file *f)
         POL_TRY(pol_splitter_add_pattern(f->ctx, &t->splitter, f->name, pol_regex_digit, POL_SPLIT_ISOLATED, false));
     t->bpe.whole_first = cuts[k].cut == CUT_LLAMA3;
     t->add_bos = cuts[k].cut == CUT_LLAMA3;
-    return pol_splitter_add_pattern(f->ctx, &t->splitter, f->name, cuts[k].cut == CUT_LLAMA3 ? pol_regex_llama3 : pol_regex_gpt2,
-                                    POL_SPLIT_ISOLATED, false);
+    return pol_splitter_add_pattern(f->ctx, &t->splitter, f->name,
+                                    cuts[k].cut == CUT_LLAMA3 ? pol_regex_llama3 : pol_regex_gpt2, POL_SPLIT_ISOLATED,
+                                    false);
 }
 
 static pol_status missing(const gguf_file *f, const char *key, int64_t i)
@@ -69,7 +71,8 @@ static pol_status read_token(gguf_file *f, int64_t id)
     if (!pol_gguf_array_str(f->g, "tokenizer.ggml.tokens", id, &text, &n))
         return missing(f, "tokenizer.ggml.tokens", id);
     if (pol_gguf_array(f->g, "tokenizer.ggml.token_type") >= 0 &&
-        (!pol_gguf_array_int(f->g, "tokenizer.ggml.token_type", id, &type) || type < POL_TOKEN_NORMAL || type > POL_TOKEN_BYTE))
+        (!pol_gguf_array_int(f->g, "tokenizer.ggml.token_type", id, &type) || type < POL_TOKEN_NORMAL ||
+         type > POL_TOKEN_BYTE))
         return missing(f, "tokenizer.ggml.token_type", id);
     /* Padding up to a round size, often the same text many times: never found, never made. */
     if (type == POL_TOKEN_UNUSED)
@@ -84,7 +87,8 @@ static pol_status read_token(gguf_file *f, int64_t id)
     if (type == POL_TOKEN_CONTROL || type == POL_TOKEN_UNKNOWN)
         return pol_literals_add(&t->raw, f->name, text, n, (pol_literal){.id = (int32_t)id, .special = true});
     if (type == POL_TOKEN_USER)
-        return pol_literals_add(t->gguf == POL_GGUF_LLAMA ? &t->user : &t->raw, f->name, text, n, (pol_literal){.id = (int32_t)id});
+        return pol_literals_add(t->gguf == POL_GGUF_LLAMA ? &t->user : &t->raw, f->name, text, n,
+                                (pol_literal){.id = (int32_t)id});
     return POL_OK;
 }
 
@@ -127,7 +131,8 @@ static pol_status read_llama(gguf_file *f)
     POL_TRY(s);
     pol_find_byte_tokens(t, true);
     t->bpe.fuse_unknown = true;
-    t->normalizer.steps[0] = (pol_normal_step){.kind = POL_NORMAL_SENTENCEPIECE, .prefix = t->space_prefix, .mark = true};
+    t->normalizer.steps[0] =
+        (pol_normal_step){.kind = POL_NORMAL_SENTENCEPIECE, .prefix = t->space_prefix, .mark = true};
     t->normalizer.n = 1;
     return POL_OK;
 }
@@ -153,7 +158,8 @@ static pol_status read_merge(gguf_file *f, int64_t i)
     const int32_t b = spelled ? pol_vocab_find(v, bytes + left, f->scratch.len - left) : -1;
     const int32_t result = spelled ? pol_vocab_find(v, bytes, f->scratch.len) : -1;
     if (a < 0 || b < 0 || result < 0)
-        return pol_fail(f->ctx, POL_EFORMAT, "%s: tokenizer.ggml.merges[%lld]: '%.*s': a part, or the whole, is not a token", f->name,
+        return pol_fail(f->ctx, POL_EFORMAT,
+                        "%s: tokenizer.ggml.merges[%lld]: '%.*s': a part, or the whole, is not a token", f->name,
                         (long long)i, (int)(n < 60 ? n : 60), text);
     return pol_bpe_add_merge(&f->tok->bpe, a, b, (uint32_t)i, result);
 }

@@ -1,7 +1,7 @@
 /* internal.h - the tokenizer's parts, and the readers that fill them.
  *
- * Every kind is the same pipeline: cut out the tokens that are found as literals; normalize what lies between; cut out the
- * literals of the normalized text; cut into words; merge each word. The readers only set it up.
+ * Every kind is the same pipeline: cut out the tokens that are found as literals; normalize what lies between; cut out
+ * the literals of the normalized text; cut into words; merge each word. The readers only set it up.
  */
 #ifndef POL_TOKENIZER_INTERNAL_H
 #define POL_TOKENIZER_INTERNAL_H
@@ -34,7 +34,8 @@ struct pol_tokenizer {
 
 /* All from memory; `name` stands for the file in messages. On success *out is yours: pol_tokenizer_free(). */
 pol_status pol_tokenizer_from_json(pol_context *ctx, const char *name, const void *text, size_t n, pol_tokenizer **out);
-pol_status pol_tokenizer_from_model(pol_context *ctx, const char *name, const void *data, size_t n, pol_tokenizer **out);
+pol_status pol_tokenizer_from_model(pol_context *ctx, const char *name, const void *data, size_t n,
+                                    pol_tokenizer **out);
 pol_status pol_tokenizer_from_gguf(pol_context *ctx, const pol_gguf *g, pol_tokenizer **out);
 /* The BOS policy of a tokenizer_config.json: add_bos_token, bos_token, eos_token, where it has them. */
 pol_status pol_tokenizer_apply_config(pol_tokenizer *tok, const char *name, const json_t *config);
@@ -49,12 +50,13 @@ int32_t pol_tokenizer_id(const pol_tokenizer *tok, const char *spelling, size_t 
 
 pol_status pol_read_sentencepiece(pol_tokenizer *tok, const char *name, const uint8_t *data, size_t n);
 pol_status pol_read_tiktoken(pol_tokenizer *tok, const char *name, const uint8_t *data, size_t n);
-/* The normalizer and the pre_tokenizer of tokenizer.json; NULL or null are none. byte_level is set by a ByteLevel step. */
+/* The normalizer and pre_tokenizer of tokenizer.json; NULL or null are none. byte_level is set by a ByteLevel step. */
 pol_status pol_read_normalizer(pol_context *ctx, const char *name, const json_t *j, pol_normalizer *nz);
-pol_status pol_read_pre_tokenizer(pol_context *ctx, const char *name, const json_t *j, pol_splitter *sp, bool *byte_level);
+pol_status pol_read_pre_tokenizer(pol_context *ctx, const char *name, const json_t *j, pol_splitter *sp,
+                                  bool *byte_level);
 
-/* SentencePiece merges: the rank of every token from its score, equal scores equal ranks. `usable` tells by id which tokens
- * a merge may make. */
+/* SentencePiece merges: the rank of every token from its score, equal scores equal ranks. `usable` tells by id which
+ * tokens a merge may make. */
 pol_status pol_rank_by_score(pol_tokenizer *tok, const float *score, const bool *usable);
 /* byte_id[] from the tokens "<0x00>".."<0xFF>" (of type BYTE, where `typed`); false where one is missing. */
 bool pol_find_byte_tokens(pol_tokenizer *tok, bool typed);

@@ -26,7 +26,8 @@ static pol_status read_pattern(const reader *r, const json_t *j, const char *key
     if (regex)
         return pol_pattern_new(r->ctx, r->where, regex, strlen(regex), out);
     if (!text || !*text)
-        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: '%s' has neither a 'Regex' nor a 'String' that is not empty", r->where, key);
+        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: '%s' has neither a 'Regex' nor a 'String' that is not empty",
+                        r->where, key);
     return pol_pattern_new_literal(r->ctx, r->where, text, strlen(text), out);
 }
 
@@ -173,7 +174,8 @@ static pol_status read_metaspace(const reader *r, const json_t *j, pol_splitter 
     return POL_OK;
 }
 
-static pol_status read_split_step(const reader *r, const json_t *j, const char *type, pol_splitter *sp, bool *byte_level)
+static pol_status read_split_step(const reader *r, const json_t *j, const char *type, pol_splitter *sp,
+                                  bool *byte_level)
 {
     if (*byte_level)
         return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: type '%s' after ByteLevel is not supported", r->where, type);
@@ -186,8 +188,8 @@ static pol_status read_split_step(const reader *r, const json_t *j, const char *
     if (strcmp(type, "Digits") == 0) {
         bool each = false;
         POL_TRY(pol_json_bool_opt(r->ctx, r->where, j, "individual_digits", &each));
-        return pol_splitter_add_pattern(r->ctx, sp, r->where, pol_regex_digit, each ? POL_SPLIT_ISOLATED : POL_SPLIT_CONTIGUOUS,
-                                        false);
+        return pol_splitter_add_pattern(r->ctx, sp, r->where, pol_regex_digit,
+                                        each ? POL_SPLIT_ISOLATED : POL_SPLIT_CONTIGUOUS, false);
     }
     if (strcmp(type, "Punctuation") == 0) {
         pol_split_behavior behavior = POL_SPLIT_ISOLATED;
@@ -216,7 +218,8 @@ static pol_status read_pre_tokenizer(const reader *r, const json_t *j, int depth
     return POL_OK;
 }
 
-pol_status pol_read_pre_tokenizer(pol_context *ctx, const char *name, const json_t *j, pol_splitter *sp, bool *byte_level)
+pol_status pol_read_pre_tokenizer(pol_context *ctx, const char *name, const json_t *j, pol_splitter *sp,
+                                  bool *byte_level)
 {
     *byte_level = false;
     if (!j || json_is_null(j))

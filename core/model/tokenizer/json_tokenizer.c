@@ -22,7 +22,8 @@ static pol_status size_vocabulary(json_file *f)
     const char *key;
     json_t *v;
     int64_t last = -1, entries = (int64_t)json_object_size(f->vocab) + (int64_t)json_array_size(f->added);
-    json_object_foreach((json_t *)f->vocab, key, v) {
+    json_object_foreach((json_t *)f->vocab, key, v)
+    {
         if (!json_is_integer(v) || json_integer_value(v) < 0)
             return pol_fail(f->ctx, POL_EFORMAT, "%s: model.vocab: '%.60s' has no valid id", f->name, key);
         last = pol_max_i64(last, json_integer_value(v));
@@ -49,8 +50,7 @@ static pol_status read_vocabulary(json_file *f)
 {
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)f->vocab, key, v)
-        POL_TRY(set_token(f, json_integer_value(v), key, POL_TOKEN_NORMAL));
+    json_object_foreach((json_t *)f->vocab, key, v) POL_TRY(set_token(f, json_integer_value(v), key, POL_TOKEN_NORMAL));
     return POL_OK;
 }
 
@@ -58,7 +58,8 @@ static pol_status read_vocabulary(json_file *f)
 static pol_status add_literal(json_file *f, const char *content, bool normalized, pol_literal lit)
 {
     if (!normalized || !f->tok->normalizer.n)
-        return pol_literals_add(normalized ? &f->tok->normalized : &f->tok->raw, f->name, content, strlen(content), lit);
+        return pol_literals_add(normalized ? &f->tok->normalized : &f->tok->raw, f->name, content, strlen(content),
+                                lit);
     pol_bytes form = {.ctx = f->ctx}, spare = {.ctx = f->ctx};
     pol_search search = {.ctx = f->ctx};
     pol_status s = pol_normalize(&f->tok->normalizer, &search, content, strlen(content), &form, &spare);
@@ -87,8 +88,8 @@ static pol_status read_added_token(json_file *f, size_t index)
     POL_TRY(pol_json_bool_opt(f->ctx, f->name, j, "single_word", &lit.single_word));
     const json_t *in_vocab = json_object_get(f->vocab, content);
     if (in_vocab && json_integer_value(in_vocab) != id)
-        return pol_fail(f->ctx, POL_EFORMAT, "%s: added_tokens[%zu]: '%s' has id %lld, but model.vocab has it as %lld", f->name,
-                        index, content, (long long)id, (long long)json_integer_value(in_vocab));
+        return pol_fail(f->ctx, POL_EFORMAT, "%s: added_tokens[%zu]: '%s' has id %lld, but model.vocab has it as %lld",
+                        f->name, index, content, (long long)id, (long long)json_integer_value(in_vocab));
     if (!in_vocab) {
         POL_TRY(pol_vocab_set(&f->tok->vocab, f->name, id, content, strlen(content),
                               lit.special ? POL_TOKEN_CONTROL : POL_TOKEN_USER, false));
@@ -104,7 +105,8 @@ static pol_status refuse_text(const json_file *f, const char *key)
 {
     const char *value = "";
     POL_TRY(pol_json_str_opt(f->ctx, f->name, f->model, key, &value));
-    return *value ? pol_fail(f->ctx, POL_EUNSUPPORTED, "%s: model.%s '%s' is not supported", f->name, key, value) : POL_OK;
+    return *value ? pol_fail(f->ctx, POL_EUNSUPPORTED, "%s: model.%s '%s' is not supported", f->name, key, value)
+                  : POL_OK;
 }
 
 static pol_status check_model(const json_file *f)
@@ -121,7 +123,8 @@ static pol_status check_model(const json_file *f)
     return refuse_text(f, "end_of_word_suffix");
 }
 
-/* The two halves of a merge, "a b" or ["a", "b"], as the bytes that the vocabulary stores, one after the other in scratch. */
+/* The two halves of a merge, "a b" or ["a", "b"], as the bytes that the vocabulary stores, one after the other in
+ * scratch. */
 static pol_status split_merge(json_file *f, size_t index, const json_t *j, size_t *left, bool *valid)
 {
     const char *a = NULL, *b = NULL;
@@ -161,7 +164,8 @@ static pol_status read_merges(json_file *f)
     uint32_t rank = 0;
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *j = json_array_get(merges, i);
-        if (json_is_string(j) && strncmp(json_string_value(j), "#version", 8) == 0) /* a comment of the old merges.txt */
+        if (json_is_string(j) &&
+            strncmp(json_string_value(j), "#version", 8) == 0) /* a comment of the old merges.txt */
             continue;
         size_t left = 0;
         bool valid;
@@ -172,7 +176,8 @@ static pol_status read_merges(json_file *f)
         const int32_t b = valid ? pol_vocab_find(v, text + left, f->scratch.len - left) : -1;
         const int32_t result = valid ? pol_vocab_find(v, text, f->scratch.len) : -1;
         if (a < 0 || b < 0 || result < 0)
-            return pol_fail(f->ctx, POL_EFORMAT, "%s: model.merges[%zu]: a part, or the whole, is not in model.vocab", f->name, i);
+            return pol_fail(f->ctx, POL_EFORMAT, "%s: model.merges[%zu]: a part, or the whole, is not in model.vocab",
+                            f->name, i);
         POL_TRY(pol_bpe_add_merge(&f->tok->bpe, a, b, rank++, result));
     }
     return POL_OK;
@@ -202,7 +207,8 @@ static pol_status read_bpe(json_file *f)
     pol_find_single_bytes(f->tok);
     for (int b = 0; b < 256; b++)
         if (bpe->byte_id[b] < 0 && (byte_fallback || (unknown && bpe->fuse_unknown)))
-            return pol_fail(f->ctx, POL_EUNSUPPORTED, "%s: model.byte_fallback or fuse_unk with ByteLevel and no token for the byte 0x%02x",
+            return pol_fail(f->ctx, POL_EUNSUPPORTED,
+                            "%s: model.byte_fallback or fuse_unk with ByteLevel and no token for the byte 0x%02x",
                             f->name, b);
     return POL_OK;
 }
@@ -213,12 +219,13 @@ static pol_status template_token(json_file *f, const json_t *template, const jso
 {
     const json_t *special = json_object_get(item, "SpecialToken");
     const char *key = json_string_value(json_object_get(special, "id"));
-    const json_t *ids = json_object_get(json_object_get(json_object_get(template, "special_tokens"), key ? key : ""), "ids");
+    const json_t *ids =
+        json_object_get(json_object_get(json_object_get(template, "special_tokens"), key ? key : ""), "ids");
     const json_t *first = json_array_get(ids, 0);
     if (!key || json_array_size(ids) != 1 || !json_is_integer(first) || json_integer_value(first) < 0 ||
         json_integer_value(first) >= f->tok->vocab.n)
-        return pol_fail(f->ctx, POL_EUNSUPPORTED, "%s: post_processor: token '%s' is not one token of the vocabulary", f->name,
-                        key ? key : "");
+        return pol_fail(f->ctx, POL_EUNSUPPORTED, "%s: post_processor: token '%s' is not one token of the vocabulary",
+                        f->name, key ? key : "");
     *id = (int32_t)json_integer_value(first);
     return POL_OK;
 }
@@ -274,7 +281,8 @@ static pol_status fill(json_file *f)
     f->added = json_object_get(f->root, "added_tokens");
     pol_tokenizer *t = f->tok;
     POL_TRY(pol_read_normalizer(f->ctx, f->name, json_object_get(f->root, "normalizer"), &t->normalizer));
-    POL_TRY(pol_read_pre_tokenizer(f->ctx, f->name, json_object_get(f->root, "pre_tokenizer"), &t->splitter, &t->byte_level));
+    POL_TRY(pol_read_pre_tokenizer(f->ctx, f->name, json_object_get(f->root, "pre_tokenizer"), &t->splitter,
+                                   &t->byte_level));
     POL_TRY(size_vocabulary(f));
     POL_TRY(read_vocabulary(f));
     POL_TRY(read_bpe(f));

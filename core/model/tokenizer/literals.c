@@ -1,5 +1,5 @@
-/* literals.c - leftmost-longest search for a set of strings. The sets are small and their first bytes rare ('<', mostly), so
- * an index by first byte is enough. */
+/* literals.c - leftmost-longest search for a set of strings. The sets are small and their first bytes rare ('<',
+ * mostly), so an index by first byte is enough. */
 #include "core/model/tokenizer/literals.h"
 
 #include <stdlib.h>
@@ -75,7 +75,8 @@ const pol_literal *pol_literals_at(const pol_literals *l, const char *text, size
 
 static bool stands_alone(const char *text, size_t n, size_t start, size_t end)
 {
-    return (start == 0 || !pol_is_word(pol_utf8_last(text, start))) && (end == n || !pol_is_word(pol_utf8_first(text + end)));
+    return (start == 0 || !pol_is_word(pol_utf8_last(text, start))) &&
+           (end == n || !pol_is_word(pol_utf8_first(text + end)));
 }
 
 const pol_literal *pol_literals_next(const pol_literals *l, const char *text, size_t n, size_t from, bool special,

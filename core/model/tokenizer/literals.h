@@ -29,8 +29,8 @@ void pol_literals_free(pol_literals *l);
 /* The longest literal that `text` begins with, NULL where there is none. */
 const pol_literal *pol_literals_at(const pol_literals *l, const char *text, size_t n);
 
-/* The next literal at or after `from`, with the white space it takes, as [*start, *end); NULL where there is none. A literal that may
- * not be used here (special, single_word) still hides shorter ones that begin inside it. */
+/* The next literal at or after `from`, with the white space it takes, as [*start, *end); NULL where there is none. A
+ * literal that may not be used here (special, single_word) still hides shorter ones that begin inside it. */
 const pol_literal *pol_literals_next(const pol_literals *l, const char *text, size_t n, size_t from, bool special,
                                      size_t *start, size_t *end);
 

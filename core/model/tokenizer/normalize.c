@@ -40,9 +40,10 @@ static pol_status compose(pol_normal_kind kind, const char *text, size_t n, pol_
         utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &form,
                      (utf8proc_option_t)(UTF8PROC_STABLE | (composed ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                                          (compatible ? UTF8PROC_COMPAT : 0)));
-    pol_status s = len < 0 ? pol_fail(out->ctx, len == UTF8PROC_ERROR_NOMEM ? POL_ENOMEM : POL_EFORMAT,
-                                      "text of %zu bytes cannot be brought to a Unicode normal form: %s", n, utf8proc_errmsg(len))
-                           : pol_bytes_add(out, form, (size_t)len);
+    pol_status s =
+        len < 0 ? pol_fail(out->ctx, len == UTF8PROC_ERROR_NOMEM ? POL_ENOMEM : POL_EFORMAT,
+                           "text of %zu bytes cannot be brought to a Unicode normal form: %s", n, utf8proc_errmsg(len))
+                : pol_bytes_add(out, form, (size_t)len);
     free(form);
     return s;
 }
@@ -78,9 +79,10 @@ static pol_status add_marked(const pol_normal_step *st, const char *text, size_t
     return POL_OK;
 }
 
-/* With `collapse`, spaces at both ends go and runs become one; a user-defined piece is taken whole, but loses leading spaces
- * after a space like any other. */
-static pol_status sentencepiece(const pol_normal_step *st, const pol_literals *user, const char *text, size_t n, pol_bytes *out)
+/* With `collapse`, spaces at both ends go and runs become one; a user-defined piece is taken whole, but loses leading
+ * spaces after a space like any other. */
+static pol_status sentencepiece(const pol_normal_step *st, const pol_literals *user, const char *text, size_t n,
+                                pol_bytes *out)
 {
     size_t i = 0;
     while (st->collapse && i < n && text[i] == ' ') {
@@ -114,8 +116,8 @@ static pol_status sentencepiece(const pol_normal_step *st, const pol_literals *u
     return POL_OK;
 }
 
-static pol_status apply(const pol_normalizer *nz, const pol_normal_step *st, pol_search *search, const char *text, size_t n,
-                        pol_bytes *out)
+static pol_status apply(const pol_normalizer *nz, const pol_normal_step *st, pol_search *search, const char *text,
+                        size_t n, pol_bytes *out)
 {
     switch (st->kind) {
     case POL_NORMAL_PREPEND:

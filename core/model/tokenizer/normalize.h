@@ -23,10 +23,10 @@ typedef struct pol_normal_step {
     pol_pattern *pattern;
     char *content;
     size_t content_len;
-    bool left, right;         /* STRIP */
-    bool prefix;              /* SENTENCEPIECE: add_dummy_prefix */
-    bool collapse;            /*   remove_extra_whitespaces */
-    bool mark;                /*   escape_whitespaces */
+    bool left, right; /* STRIP */
+    bool prefix;      /* SENTENCEPIECE: add_dummy_prefix */
+    bool collapse;    /*   remove_extra_whitespaces */
+    bool mark;        /*   escape_whitespaces */
 } pol_normal_step;
 
 enum { POL_MAX_STEPS = 16 }; /* of normalizing, and of cutting */

@@ -24,10 +24,11 @@ struct pol_pattern {
 
 /* ---- from Oniguruma's dialect ---- */
 
-/* White_Space: PCRE2's own \s also takes U+180E, and \w lacks marks and letter-like symbols. As the inside of a class. */
+/* As the inside of a class. PCRE2's own \s also takes U+180E, and its \w lacks marks and letter-like symbols. */
 static const char space_class[] = "\\t-\\r\\x20\\x{85}\\p{Z}";
-static const char word_class[] = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"
-                                 "\\x{1F170}-\\x{1F189}";
+static const char word_class[] =
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"
+    "\\x{1F170}-\\x{1F189}";
 
 static pol_status refuse(pol_context *ctx, const char *where, const char *regex, size_t n, const char *what)
 {
@@ -35,7 +36,8 @@ static pol_status refuse(pol_context *ctx, const char *where, const char *regex,
 }
 
 /* The two characters regex[at], a backslash, and regex[at + 1]. */
-static pol_status translate_escape(const char *where, const char *regex, size_t n, size_t at, bool in_class, pol_bytes *out)
+static pol_status translate_escape(const char *where, const char *regex, size_t n, size_t at, bool in_class,
+                                   pol_bytes *out)
 {
     const char c = regex[at + 1];
     const char *set = c == 's' || c == 'S' ? space_class : c == 'w' || c == 'W' ? word_class : NULL;
@@ -110,7 +112,8 @@ static pol_status translate(const char *where, const char *regex, size_t n, pol_
 
 /* ---- compiling ---- */
 
-static pol_status compile(pol_context *ctx, const char *where, const char *regex, size_t n, uint32_t options, pol_pattern **out)
+static pol_status compile(pol_context *ctx, const char *where, const char *regex, size_t n, uint32_t options,
+                          pol_pattern **out)
 {
     *out = NULL;
     pcre2_compile_context *cc = pcre2_compile_context_create(NULL);
@@ -150,7 +153,8 @@ pol_status pol_pattern_new(pol_context *ctx, const char *where, const char *rege
     pol_status s = translate(where, regex, n, &pcre);
     /* ^ and $ are of the line in Ruby's syntax. */
     if (s >= 0)
-        s = compile(ctx, where, pcre.data ? pcre.data : "", pcre.len, PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, out);
+        s = compile(ctx, where, pcre.data ? pcre.data : "", pcre.len,
+                    PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, out);
     pol_bytes_free(&pcre);
     return s;
 }
@@ -211,7 +215,8 @@ static pol_status find(pol_cut *c)
             break;
         const PCRE2_SIZE *at = pcre2_get_ovector_pointer(c->search->match);
         if (rc < 0 || at[0] < c->from || at[1] < at[0])
-            return pol_fail(c->search->ctx, POL_ELIMIT, "%s: the pattern fails on a text of %zu bytes at byte %zu (PCRE2 code %d)",
+            return pol_fail(c->search->ctx, POL_ELIMIT,
+                            "%s: the pattern fails on a text of %zu bytes at byte %zu (PCRE2 code %d)",
                             c->pattern->where, c->n, c->from, rc);
         if (at[0] == at[1] && at[0] == c->last_end) {
             c->from += c->from < c->n ? pol_utf8_length(c->text + c->from) : 1;

@@ -10,7 +10,7 @@
 
 typedef struct pol_pattern pol_pattern;
 
-/* `where` begins the messages ("tokenizer.json: pre_tokenizer.pattern"). On success *out is yours: pol_pattern_free(). */
+/* `where` begins the messages ("tokenizer.json: pre_tokenizer.pattern"). On success *out is yours: pol_pattern_free. */
 pol_status pol_pattern_new(pol_context *ctx, const char *where, const char *regex, size_t n, pol_pattern **out);
 /* Matches the text itself. */
 pol_status pol_pattern_new_literal(pol_context *ctx, const char *where, const char *text, size_t n, pol_pattern **out);
@@ -30,9 +30,9 @@ typedef struct pol_cut {
     pol_search *search;
     const char *text;
     size_t n;
-    size_t done;            /* everything before has been given out */
-    size_t from, last_end;  /* of the search; last_end is SIZE_MAX before the first match */
-    size_t start, end;      /* a match found, but not given out yet */
+    size_t done;           /* everything before has been given out */
+    size_t from, last_end; /* of the search; last_end is SIZE_MAX before the first match */
+    size_t start, end;     /* a match found, but not given out yet */
     bool waiting, finished;
 } pol_cut;
 

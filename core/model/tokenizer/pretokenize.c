@@ -21,7 +21,8 @@ static pol_status go(const run *r, int step, const char *text, size_t n, bool fi
 
 static pol_status go_span(const run *r, int step, const char *text, pol_span span, bool first)
 {
-    return span.start == span.end ? POL_OK : go(r, step, text + span.start, span.end - span.start, first && span.start == 0);
+    return span.start == span.end ? POL_OK
+                                  : go(r, step, text + span.start, span.end - span.start, first && span.start == 0);
 }
 
 /* One span is held back until it is known whether the next one joins it. */
@@ -101,8 +102,8 @@ static pol_status go(const run *r, int step, const char *text, size_t n, bool fi
     return pol_fail(r->w->search.ctx, POL_EARG, "pre-tokenizer kind %d", (int)r->sp->steps[step].kind);
 }
 
-pol_status pol_split(const pol_splitter *sp, pol_split_work *w, const char *text, size_t n, bool first, pol_word_fn emit,
-                     void *user)
+pol_status pol_split(const pol_splitter *sp, pol_split_work *w, const char *text, size_t n, bool first,
+                     pol_word_fn emit, void *user)
 {
     const run r = {sp, w, emit, user};
     return n ? go(&r, 0, text, n, first) : POL_OK;

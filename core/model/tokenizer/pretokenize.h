@@ -4,7 +4,8 @@
 
 #include "core/model/tokenizer/normalize.h"
 
-/* What becomes of a match: dropped, a piece of its own, joined to the piece before or after, or joined to other matches. */
+/* What becomes of a match: dropped, a piece of its own, joined to the piece before or after, or joined to other
+ * matches. */
 typedef enum pol_split_behavior {
     POL_SPLIT_REMOVED,
     POL_SPLIT_ISOLATED,
@@ -44,8 +45,8 @@ typedef struct pol_split_work {
 typedef pol_status (*pol_word_fn)(void *user, const char *word, size_t n);
 
 /* Calls `emit` for every word, in order. `first`: the text begins where the whole text began. */
-pol_status pol_split(const pol_splitter *sp, pol_split_work *w, const char *text, size_t n, bool first, pol_word_fn emit,
-                     void *user);
+pol_status pol_split(const pol_splitter *sp, pol_split_work *w, const char *text, size_t n, bool first,
+                     pol_word_fn emit, void *user);
 pol_status pol_splitter_add_pattern(pol_context *ctx, pol_splitter *sp, const char *where, const char *regex,
                                     pol_split_behavior behavior, bool invert);
 void pol_splitter_free(pol_splitter *sp);

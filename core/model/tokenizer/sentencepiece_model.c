@@ -147,11 +147,12 @@ static pol_status check_spec(const wire *w, const spec *s)
         return pol_fail(w->ctx, POL_EUNSUPPORTED, "%s: trainer_spec.model_type %s is not supported, only BPE", w->name,
                         s->model_type < POL_COUNT(types) ? types[s->model_type] : "unknown");
     if (s->whitespace_as_suffix)
-        return pol_fail(w->ctx, POL_EUNSUPPORTED, "%s: trainer_spec.treat_whitespace_as_suffix is not supported", w->name);
+        return pol_fail(w->ctx, POL_EUNSUPPORTED, "%s: trainer_spec.treat_whitespace_as_suffix is not supported",
+                        w->name);
     if (s->charsmap)
         return pol_fail(w->ctx, POL_EUNSUPPORTED,
-                        "%s: normalizer_spec.precompiled_charsmap (%zu bytes) is not supported, only 'identity'", w->name,
-                        s->charsmap);
+                        "%s: normalizer_spec.precompiled_charsmap (%zu bytes) is not supported, only 'identity'",
+                        w->name, s->charsmap);
     return POL_OK;
 }
 
@@ -159,11 +160,14 @@ static pol_status set_piece(pol_tokenizer *tok, const wire *w, int64_t id, const
 {
     const char *text = p->text;
     if (p->type < POL_TOKEN_NORMAL || p->type > POL_TOKEN_BYTE)
-        return pol_fail(w->ctx, POL_EFORMAT, "%s: piece %lld: type %llu", w->name, (long long)id, (unsigned long long)p->type);
+        return pol_fail(w->ctx, POL_EFORMAT, "%s: piece %lld: type %llu", w->name, (long long)id,
+                        (unsigned long long)p->type);
     if (p->type == POL_TOKEN_UNUSED)
-        return pol_fail(w->ctx, POL_EUNSUPPORTED, "%s: piece %lld: type UNUSED is not supported", w->name, (long long)id);
+        return pol_fail(w->ctx, POL_EUNSUPPORTED, "%s: piece %lld: type UNUSED is not supported", w->name,
+                        (long long)id);
     if (!p->n || !isfinite(p->score))
-        return pol_fail(w->ctx, POL_EFORMAT, "%s: piece %lld is empty or has a score that is not finite", w->name, (long long)id);
+        return pol_fail(w->ctx, POL_EFORMAT, "%s: piece %lld is empty or has a score that is not finite", w->name,
+                        (long long)id);
     POL_TRY(pol_vocab_set(&tok->vocab, w->name, id, text, p->n, (pol_token_type)p->type, true));
     if (p->type == POL_TOKEN_CONTROL || p->type == POL_TOKEN_UNKNOWN)
         POL_TRY(pol_literals_add(&tok->raw, w->name, text, p->n, (pol_literal){.id = (int32_t)id, .special = true}));
@@ -171,8 +175,8 @@ static pol_status set_piece(pol_tokenizer *tok, const wire *w, int64_t id, const
         POL_TRY(pol_literals_add(&tok->user, w->name, text, p->n, (pol_literal){.id = (int32_t)id}));
     if (p->type == POL_TOKEN_UNKNOWN) {
         if (tok->bpe.unknown >= 0)
-            return pol_fail(w->ctx, POL_EFORMAT, "%s: pieces %d and %lld are both of type UNKNOWN", w->name, tok->bpe.unknown,
-                            (long long)id);
+            return pol_fail(w->ctx, POL_EFORMAT, "%s: pieces %d and %lld are both of type UNKNOWN", w->name,
+                            tok->bpe.unknown, (long long)id);
         tok->bpe.unknown = (int32_t)id;
     }
     return POL_OK;

@@ -1,4 +1,5 @@
-/* tiktoken.c - LLaMA 3's tokenizer.model: lines of "base64 of the token, rank", and how a tokenizer.model is told apart. */
+/* tiktoken.c - LLaMA 3's tokenizer.model: lines of "base64 of the token, rank", and how a tokenizer.model is told
+ * apart. */
 #include <string.h>
 
 #include "core/model/tokenizer/internal.h"
@@ -56,7 +57,8 @@ typedef struct line {
 } line;
 
 /* The line at *at, which moves on; blank lines are passed over. *more is false at the end. */
-static pol_status take_line(pol_context *ctx, const char *name, const char *text, size_t n, size_t *at, line *l, bool *more)
+static pol_status take_line(pol_context *ctx, const char *name, const char *text, size_t n, size_t *at, line *l,
+                            bool *more)
 {
     while (*at < n && (text[*at] == '\n' || text[*at] == '\r'))
         (*at)++;
@@ -100,8 +102,9 @@ static pol_status read_lines(pol_tokenizer *tok, const char *name, const char *t
         POL_TRY(take_line(tok->ctx, name, text, n, &at, &l, &more));
         POL_TRY(decode_base64(token, l.token, l.token_len, &valid));
         if (!valid || l.rank >= lines)
-            return pol_fail(tok->ctx, POL_EFORMAT, "%s: line %lld: '%.*s' is not base64, or its rank %lld is above the number of lines",
-                            name, (long long)i + 1, (int)(l.token_len < 60 ? l.token_len : 60), l.token, (long long)l.rank);
+            return pol_fail(tok->ctx, POL_EFORMAT,
+                            "%s: line %lld: '%.*s' is not base64, or its rank %lld is above the number of lines", name,
+                            (long long)i + 1, (int)(l.token_len < 60 ? l.token_len : 60), l.token, (long long)l.rank);
         POL_TRY(pol_vocab_set(&tok->vocab, name, l.rank, token->data, token->len, POL_TOKEN_NORMAL, true));
         tok->bpe.rank[l.rank] = (uint32_t)l.rank;
     }

@@ -68,7 +68,8 @@ int32_t pol_tokenizer_id(const pol_tokenizer *t, const char *spelling, size_t n)
 
 /* ---- opening ---- */
 
-static pol_status name_token(const pol_tokenizer *t, const char *name, const json_t *config, const char *key, int32_t *id)
+static pol_status name_token(const pol_tokenizer *t, const char *name, const json_t *config, const char *key,
+                             int32_t *id)
 {
     const json_t *v = json_object_get(config, key);
     if (json_is_object(v)) /* an AddedToken, written out */
@@ -225,17 +226,26 @@ static pol_status encode_all(encoding *e, const char *text, size_t n)
     return encode_fragment(e, text + at, n - at, at == 0);
 }
 
-pol_status pol_tokenizer_encode(const pol_tokenizer *tok, pol_context *ctx, const char *text, size_t n, bool parse_special,
-                                pol_token_list *list)
+pol_status pol_tokenizer_encode(const pol_tokenizer *tok, pol_context *ctx, const char *text, size_t n,
+                                bool parse_special, pol_token_list *list)
 {
     size_t bad;
     if (!pol_utf8_check(text, n, &bad))
         return pol_fail(ctx, POL_EFORMAT, "text: byte %zu (0x%02x) does not belong to UTF-8", bad, (uint8_t)text[bad]);
-    encoding e = {.tok = tok, .ctx = ctx, .special = parse_special, .list = list, .bpe = {.ctx = ctx},
-                  .split = {.search = {.ctx = ctx}}, .text = {.ctx = ctx}, .spare = {.ctx = ctx}};
+    encoding e = {.tok = tok,
+                  .ctx = ctx,
+                  .special = parse_special,
+                  .list = list,
+                  .bpe = {.ctx = ctx},
+                  .split = {.search = {.ctx = ctx}},
+                  .text = {.ctx = ctx},
+                  .spare = {.ctx = ctx}};
     for (int i = 0; i < POL_MAX_STEPS; i++)
         e.split.text[i].ctx = ctx;
+    const int64_t before = list->n;
     pol_status s = encode_all(&e, text, n);
+    if (s < 0)
+        list->n = before;
     pol_bpe_work_free(&e.bpe);
     pol_search_free(&e.split.search);
     for (int i = 0; i < POL_MAX_STEPS; i++)

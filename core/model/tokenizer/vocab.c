@@ -80,7 +80,8 @@ pol_status pol_vocab_set(pol_vocab *v, const char *where, int64_t id, const char
                          bool indexed)
 {
     if (id < 0 || id >= v->n)
-        return pol_fail(v->ctx, POL_EFORMAT, "%s: token id %lld is outside the vocabulary of %d", where, (long long)id, v->n);
+        return pol_fail(v->ctx, POL_EFORMAT, "%s: token id %lld is outside the vocabulary of %d", where, (long long)id,
+                        v->n);
     if (v->tokens[id].type != POL_TOKEN_ABSENT)
         return pol_fail(v->ctx, POL_EFORMAT, "%s: token id %lld is given twice", where, (long long)id);
     if (n > UINT32_MAX / 2)

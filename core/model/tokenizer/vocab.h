@@ -4,8 +4,8 @@
 
 #include "core/base/base.h"
 
-/* An open-addressing table from 64-bit keys to 64-bit values. A key may be added more than once: a map whose real keys are
- * strings stores their hashes and tells equal hashes apart itself. Zero-initialise with the context set. */
+/* An open-addressing table from 64-bit keys to 64-bit values. A key may be added more than once: a map whose real keys
+ * are strings stores their hashes and tells equal hashes apart itself. Zero-initialise with the context set. */
 typedef struct pol_table_slot {
     uint64_t key, value;
 } pol_table_slot;
@@ -74,8 +74,8 @@ typedef struct pol_vocab {
 
 void pol_vocab_init(pol_context *ctx, pol_vocab *v);
 pol_status pol_vocab_resize(pol_vocab *v, int64_t n); /* new ids are absent */
-/* Gives a token to an absent id; equal bytes under two ids, an id taken or outside are POL_EFORMAT with `where`. Tokens that
- * are not `indexed` are never found by their bytes. */
+/* Gives a token to an absent id; equal bytes under two ids, an id taken or outside are POL_EFORMAT with `where`. Tokens
+ * that are not `indexed` are never found by their bytes. */
 pol_status pol_vocab_set(pol_vocab *v, const char *where, int64_t id, const char *text, size_t n, pol_token_type type,
                          bool indexed);
 int32_t pol_vocab_find(const pol_vocab *v, const char *text, size_t n); /* -1 where there is none */

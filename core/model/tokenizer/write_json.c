@@ -59,10 +59,12 @@ static pol_status add_added_tokens(writer *w, json_t *added)
             continue;
         if (type == POL_TOKEN_USER && w->tok->gguf == POL_GGUF_LLAMA && w->tok->space_prefix)
             return pol_fail(w->ctx, POL_EUNSUPPORTED,
-                            "tokenizer.json: user-defined token %d: with a space before the text it cannot be written", id);
+                            "tokenizer.json: user-defined token %d: with a space before the text it cannot be written",
+                            id);
         POL_TRY(spell(w, id));
-        json_t *j = json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", w->spelling.data, "single_word", 0,
-                              "lstrip", 0, "rstrip", 0, "normalized", 0, "special", type != POL_TOKEN_USER);
+        json_t *j =
+            json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", w->spelling.data, "single_word", 0,
+                      "lstrip", 0, "rstrip", 0, "normalized", 0, "special", type != POL_TOKEN_USER);
         if (!j || json_array_append_new(added, j) < 0)
             return no_memory(w);
     }
@@ -81,7 +83,7 @@ typedef struct merge_list {
     int64_t n, cap;
 } merge_list;
 
-/* By rank; the halves of one token by length, the longer left half first: transformers' order for SentencePiece models. */
+/* By rank; the ways to make one token by the length of the left half, the longest first: transformers' order. */
 static int merge_order(const void *a, const void *b)
 {
     const merge *x = a, *y = b;
@@ -111,8 +113,10 @@ static pol_status merges_of_table(writer *w, merge_list *l)
     const pol_table *t = &w->tok->bpe.merges;
     for (uint64_t i = 0; t->slots && i <= t->mask; i++)
         if (t->slots[i].value != POL_TABLE_EMPTY)
-            POL_TRY(note_merge(w, l, (merge){.rank = (uint32_t)(t->slots[i].value >> 32), .left = (int32_t)(t->slots[i].key >> 32),
-                                             .right = (int32_t)(uint32_t)t->slots[i].key}));
+            POL_TRY(note_merge(w, l,
+                               (merge){.rank = (uint32_t)(t->slots[i].value >> 32),
+                                       .left = (int32_t)(t->slots[i].key >> 32),
+                                       .right = (int32_t)(uint32_t)t->slots[i].key}));
     return POL_OK;
 }
 
@@ -167,10 +171,10 @@ static json_t *pre_tokenizer(const pol_tokenizer *tok)
     if (digits)
         json_array_append_new(list, json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1));
     if (llama3)
-        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", pol_regex_llama3,
-                                              "behavior", "Isolated", "invert", 0));
-    json_array_append_new(list, json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", tok->space_prefix,
-                                          "trim_offsets", 1, "use_regex", !llama3));
+        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
+                                              pol_regex_llama3, "behavior", "Isolated", "invert", 0));
+    json_array_append_new(list, json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space",
+                                          tok->space_prefix, "trim_offsets", 1, "use_regex", !llama3));
     return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", list);
 }
 
@@ -179,16 +183,18 @@ static json_t *llama_normalizer(const pol_tokenizer *tok)
     json_t *list = json_array();
     if (tok->space_prefix)
         json_array_append_new(list, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", POL_SPACE_MARK));
-    json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", POL_SPACE_MARK));
+    json_array_append_new(
+        list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", POL_SPACE_MARK));
     return json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", list);
 }
 
 static json_t *llama_decoder(const pol_tokenizer *tok)
 {
-    json_t *list = json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String", POL_SPACE_MARK, "content", " ",
-                             "type", "ByteFallback", "type", "Fuse");
+    json_t *list = json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String",
+                             POL_SPACE_MARK, "content", " ", "type", "ByteFallback", "type", "Fuse");
     if (tok->space_prefix)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop", 0));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop", 0));
     return json_pack("{s:s, s:o}", "type", "Sequence", "decoders", list);
 }
 
@@ -203,12 +209,14 @@ static pol_status post_processor(writer *w, json_t **out)
     }
     POL_TRY(spell(w, tok->bos));
     const char *bos = w->spelling.data;
-    *out = json_pack("{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}, {s:{s:s, s:i}}], s:{s:{s:s, s:[i], s:[s]}}}",
-                     "type", "TemplateProcessing",                                                                  //
-                     "single", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0,        //
-                     "pair", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0,          //
-                     "Sequence", "id", "B", "type_id", 1,                                                           //
-                     "special_tokens", bos, "id", bos, "ids", tok->bos, "tokens", bos);
+    *out = json_pack(
+        "{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}, {s:{s:s, s:i}}],"
+        " s:{s:{s:s, s:[i], s:[s]}}}",
+        "type", "TemplateProcessing",                                                           //
+        "single", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0, //
+        "pair", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0,   //
+        "Sequence", "id", "B", "type_id", 1,                                                    //
+        "special_tokens", bos, "id", bos, "ids", tok->bos, "tokens", bos);
     return *out ? POL_OK : no_memory(w);
 }
 
@@ -227,9 +235,9 @@ static pol_status model(writer *w, json_t **out)
         json_decref(merges);
         return s;
     }
-    *out = json_pack("{s:s, s:n, s:o*, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token", unknown,
-                     "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", llama, "byte_fallback", llama, "ignore_merges",
-                     tok->bpe.whole_first, "vocab", vocab, "merges", merges);
+    *out = json_pack("{s:s, s:n, s:o*, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",
+                     unknown, "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", llama, "byte_fallback",
+                     llama, "ignore_merges", tok->bpe.whole_first, "vocab", vocab, "merges", merges);
     return *out ? POL_OK : no_memory(w);
 }
 
@@ -237,8 +245,10 @@ static pol_status fill(writer *w, json_t *root)
 {
     const bool llama = w->tok->gguf == POL_GGUF_LLAMA;
     json_t *added = json_array(), *post = NULL, *bpe = NULL;
-    bool ok = json_object_set_new(root, "version", json_string("1.0")) == 0 && json_object_set_new(root, "truncation", json_null()) == 0 &&
-              json_object_set_new(root, "padding", json_null()) == 0 && json_object_set_new(root, "added_tokens", added) == 0 &&
+    bool ok = json_object_set_new(root, "version", json_string("1.0")) == 0 &&
+              json_object_set_new(root, "truncation", json_null()) == 0 &&
+              json_object_set_new(root, "padding", json_null()) == 0 &&
+              json_object_set_new(root, "added_tokens", added) == 0 &&
               json_object_set_new(root, "normalizer", llama ? llama_normalizer(w->tok) : json_null()) == 0 &&
               json_object_set_new(root, "pre_tokenizer", llama ? json_null() : pre_tokenizer(w->tok)) == 0;
     if (!ok)
@@ -246,8 +256,8 @@ static pol_status fill(writer *w, json_t *root)
     POL_TRY(add_added_tokens(w, added));
     POL_TRY(post_processor(w, &post));
     json_t *decoder = llama ? llama_decoder(w->tok)
-                            : json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
-                                        "use_regex", 1);
+                            : json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1,
+                                        "trim_offsets", 1, "use_regex", 1);
     ok = json_object_set_new(root, "post_processor", post) == 0 && json_object_set_new(root, "decoder", decoder) == 0;
     if (!ok)
         return no_memory(w);
