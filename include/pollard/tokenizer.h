@@ -26,13 +26,14 @@ typedef struct pol_token_list {
 
 /* Appends the ids of `text` (UTF-8, n bytes; invalid UTF-8 is POL_EFORMAT with the byte offset). No BOS or EOS is added.
  * Special tokens written out in the text ("<s>") are matched only with parse_special. Thread-safe: the tokenizer is not changed.
- * list->ids is yours: pol_token_list_free(). */
+ * list->ids is yours: pol_token_list_free(). After a failure the list holds what it held before. */
 POL_API pol_status pol_tokenizer_encode(const pol_tokenizer *tok, pol_context *ctx, const char *text, size_t n,
                                         bool parse_special, pol_token_list *list);
 POL_API void pol_token_list_free(pol_context *ctx, pol_token_list *list);
 POL_API pol_status pol_token_list_add(pol_context *ctx, pol_token_list *list, int32_t id);
 
-/* The bytes of a token; borrowed. NULL for an id outside the vocabulary. */
+/* The bytes of a token; borrowed. NULL for an id without a token. A SentencePiece vocabulary writes spaces as U+2581 and lone
+ * bytes as "<0x0A>"; byte-level tokens are the plain bytes. */
 POL_API const char *pol_tokenizer_token(const pol_tokenizer *tok, int32_t id, size_t *n);
 POL_API int32_t pol_tokenizer_vocab(const pol_tokenizer *tok);
 
