@@ -6,13 +6,37 @@
 
 #include "core/base/file.h"
 
+/* The value itself, or the integer that it stands for where all numbers were read as reals. */
+static json_t *as_integer(json_t *v)
+{
+    const double x = json_real_value(v);
+    return json_is_real(v) && x == floor(x) && fabs(x) < 0x1p53 ? json_integer((json_int_t)x) : json_incref(v);
+}
+
+static void restore_integers(json_t *j)
+{
+    const char *key;
+    json_t *v;
+    void *next;
+    json_object_foreach_safe(j, next, key, v) {
+        restore_integers(v);
+        json_object_set_new(j, key, as_integer(v));
+    }
+    for (size_t i = 0; i < json_array_size(j); i++) {
+        restore_integers(json_array_get(j, i));
+        json_array_set_new(j, i, as_integer(json_array_get(j, i)));
+    }
+}
+
 pol_status pol_json_parse(pol_context *ctx, const char *name, const void *text, size_t n, json_t **out)
 {
     json_error_t e;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
-    /* Tokenizer settings say "no limit" by an integer of 31 digits: such a file is read with its integers as reals. */
-    if (!*out && json_error_code(&e) == json_error_numeric_overflow)
+    /* Tokenizer settings say "no limit" by an integer of 31 digits: it becomes a real, the others of its file stay integers. */
+    if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
         *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
+        restore_integers(*out);
+    }
     if (*out)
         return POL_OK;
     return pol_fail(ctx, json_error_code(&e) == json_error_out_of_memory ? POL_ENOMEM : POL_EFORMAT,
@@ -81,11 +105,9 @@ pol_status pol_json_int_opt(pol_context *ctx, const char *where, const json_t *o
     const json_t *v = find(o, key);
     if (!v)
         return POL_OK;
-    const double x = json_number_value(v);
-    const bool whole = json_is_real(v) && x == floor(x) && fabs(x) < 0x1p53; /* see pol_json_parse */
-    if (!json_is_integer(v) && !whole)
+    if (!json_is_integer(v))
         return wrong_type(ctx, where, key, v, "an integer");
-    const int64_t i = whole ? (int64_t)x : json_integer_value(v);
+    const int64_t i = json_integer_value(v);
     if (i < lo || i > hi)
         return pol_fail(ctx, POL_EFORMAT, "%s: '%s' is %lld, outside %lld..%lld", where, key, (long long)i, (long long)lo,
                         (long long)hi);

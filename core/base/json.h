@@ -10,8 +10,8 @@
 #include "core/base/base.h"
 
 /* Parses text; duplicate keys, trailing text, invalid UTF-8 and nesting above jansson's limit are POL_EFORMAT naming
- * `name` (a file name for the message), line and column. *out is yours: json_decref(). Where an integer does not fit 64 bits, all
- * integers of that text come as reals; pol_json_int takes them. */
+ * `name` (a file name for the message), line and column. *out is yours: json_decref(). An integer beyond 64 bits comes
+ * as a real. */
 pol_status pol_json_parse(pol_context *ctx, const char *name, const void *text, size_t n, json_t **out);
 pol_status pol_json_read(pol_context *ctx, const char *path, size_t limit, json_t **out);
 /* Atomic write, indented, keys in insertion order, newline at the end. */
