@@ -30,23 +30,32 @@ void help_inspect(void);
 int cmd_devices(pol_context *ctx, int argc, char **argv);
 void help_devices(void);
 
+/* Choices of options, by the number of pol_text_format and pol_bos. */
+extern const char *const cli_text_formats[], *const cli_bos_choices[];
+
 /* Prints the context's error as one line and gives the exit code that belongs to the status. */
 int cli_failed(pol_context *ctx, const char *command, pol_status s);
 int cli_usage(const char *command, const char *what);
+/* NULL after a line on standard error, for a name that is no protocol. */
+const pol_protocol *cli_protocol(const char *command, const char *name);
 /* Prints one JSON object and a newline; takes the reference. EXIT_DONE, or EXIT_FAILED where it cannot be written. */
 int cli_print_json(json_t *j);
 
 /* The progress of long work on standard error: one line rewritten on a terminal, else a plain line now and then. */
 typedef struct cli_progress {
     bool quiet, terminal;
-    double started, shown;
+    double shown; /* when, on the clock, the last line was */
     char stage[64];
 } cli_progress;
 void cli_progress_init(cli_progress *p, bool quiet);
 void cli_progress_stage(cli_progress *p, const char *name);
+/* Left out where the last line is not long ago, unless this is the `last` of its stage. */
 void cli_progress_line(cli_progress *p, bool last, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* A line that stays. */
+void cli_progress_note(cli_progress *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cli_progress_clear(cli_progress *p);
-double cli_seconds(void);
+/* The library's log up to `level` as lines that stay; nothing where quiet. `p` must outlive the use of the context. */
+void cli_progress_log(cli_progress *p, pol_context *ctx, pol_log_level level);
 
 /* "1.23 GiB", "2.5 min", "134.5 M": each returns its buffer. */
 const char *cli_bytes(char buf[32], double bytes);

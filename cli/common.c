@@ -1,12 +1,16 @@
-/* common.c - errors, JSON, progress, and numbers for people. */
-#include <math.h>
-#include <stdarg.h>
+/* common.c - errors, JSON, and numbers for people. */
 #include <stdio.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "cli.h"
+
+const char *const cli_text_formats[] = {[POL_TEXT_AUTO] = "auto",
+                                        [POL_TEXT_PLAIN] = "plain",
+                                        [POL_TEXT_JSONL] = "jsonl",
+                                        [POL_TEXT_WIKITEXT] = "wikitext",
+                                        NULL};
+const char *const cli_bos_choices[] = {
+    [POL_BOS_MODEL] = "model", [POL_BOS_DOCUMENT] = "document", [POL_BOS_SEQUENCE] = "sequence",
+    [POL_BOS_NONE] = "none",   [POL_BOS_BOTH] = "both",         NULL};
 
 int cli_failed(pol_context *ctx, const char *command, pol_status s)
 {
@@ -28,63 +32,26 @@ int cli_usage(const char *command, const char *what)
     return EXIT_USAGE;
 }
 
+const pol_protocol *cli_protocol(const char *command, const char *name)
+{
+    const pol_protocol *p = pol_protocol_find(name);
+    if (p)
+        return p;
+    fprintf(stderr, "pollard %s: --protocol: '%s' is none of", command, name);
+    for (int64_t i = 0; (p = pol_protocol_at(i)); i++)
+        fprintf(stderr, "%s %s", i ? "," : "", p->name);
+    fputc('\n', stderr);
+    return NULL;
+}
+
 int cli_print_json(json_t *j)
 {
-    const bool ok = j && json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) == 0 && putchar('\n') != EOF;
+    const bool ok = j && json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) == 0 && putchar('\n') != EOF &&
+                    fflush(stdout) == 0;
     json_decref(j);
     if (!ok)
-        fputs("pollard: the JSON result could not be written\n", stderr);
+        fputs("pollard: standard output: the result cannot be written\n", stderr);
     return ok ? EXIT_DONE : EXIT_FAILED;
-}
-
-double cli_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-void cli_progress_init(cli_progress *p, bool quiet)
-{
-    memset(p, 0, sizeof *p);
-    p->quiet = quiet;
-    p->terminal = isatty(STDERR_FILENO);
-    p->started = p->shown = cli_seconds();
-}
-
-void cli_progress_stage(cli_progress *p, const char *name)
-{
-    snprintf(p->stage, sizeof p->stage, "%s", name);
-    if (p->quiet)
-        return;
-    if (p->terminal)
-        cli_progress_line(p, true, "%s ...", name);
-    else
-        fprintf(stderr, "%s\n", name);
-}
-
-void cli_progress_line(cli_progress *p, bool last, const char *fmt, ...)
-{
-    /* Often enough to be alive on a terminal, seldom enough to be read in a log. */
-    const double now = cli_seconds(), wait = p->terminal ? 0.2 : 15.0;
-    if (p->quiet || (!last && now - p->shown < wait))
-        return;
-    p->shown = now;
-    va_list ap;
-    va_start(ap, fmt);
-    if (p->terminal)
-        fputs("\r\033[K", stderr);
-    vfprintf(stderr, fmt, ap);
-    if (!p->terminal)
-        fputc('\n', stderr);
-    fflush(stderr);
-    va_end(ap);
-}
-
-void cli_progress_clear(cli_progress *p)
-{
-    if (!p->quiet && p->terminal)
-        fputs("\r\033[K", stderr);
 }
 
 const char *cli_bytes(char buf[32], double bytes)

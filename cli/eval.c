@@ -6,9 +6,6 @@
 #include "cli.h"
 #include "pollard/json.h"
 
-static const char *const formats[] = {"auto", "plain", "jsonl", "wikitext", NULL};
-static const char *const bos_choices[] = {"model", "document", "sequence", "none", "both", NULL};
-
 typedef struct eval_args {
     const char *text, *field, *separator, *protocol, *backend, *device;
     int format, bos;
@@ -16,7 +13,7 @@ typedef struct eval_args {
     bool json, quiet, dense;
 } eval_args;
 
-enum { N_OPTIONS = 15 };
+enum { N_OPTIONS = 16 };
 
 static void make_options(eval_args *a, cli_option out[N_OPTIONS])
 {
@@ -24,17 +21,21 @@ static void make_options(eval_args *a, cli_option out[N_OPTIONS])
         {"text", "FILE", "the text: plain, JSONL or WikiText, also .gz and .zst", CLI_STRING, &a->text, 0, 0, NULL},
         {"protocol", "NAME", "how it is cut and scored (paper): paper, standard", CLI_STRING, &a->protocol, 0, 0, NULL},
         {"seq-len", "N", "tokens of a chunk (the protocol's)", CLI_INT, &a->seq_len, 2, 1 << 20, NULL},
-        {"bos", "WHERE", "beginning-of-sequence token, by the model's policy or", CLI_CHOICE, &a->bos, 0, 0, bos_choices},
+        {"bos", "WHERE", "beginning-of-sequence token, by the model's policy or", CLI_CHOICE, &a->bos, 0, 0,
+         cli_bos_choices},
         {"limit", "N", "chunks at most (all)", CLI_INT, &a->limit, 1, 9e15, NULL},
-        {"format", "NAME", "of the text", CLI_CHOICE, &a->format, 0, 0, formats},
+        {"format", "NAME", "of the text", CLI_CHOICE, &a->format, 0, 0, cli_text_formats},
         {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &a->field, 0, 0, NULL},
-        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING, &a->separator, 0, 0, NULL},
+        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING,
+         &a->separator, 0, 0, NULL},
         {"dense", NULL, "of a RUN: the model before pruning", CLI_FLAG, &a->dense, 0, 0, NULL},
-        {"batch", "N", "chunks that go through the model at a time (8)", CLI_INT, &a->batch, 1, 1 << 20, NULL},
+        {"batch", "N", "chunks that go through the model at a time (as many as have 1024 tokens)", CLI_INT, &a->batch,
+         1, 1 << 20, NULL},
         {"backend", "NAME", "cpu, or auto: the best there is", CLI_STRING, &a->backend, 0, 0, NULL},
         {"device", "N|NAME", "device of the backend", CLI_STRING, &a->device, 0, 0, NULL},
         {"threads", "N", "CPU threads (all)", CLI_INT, &a->threads, 0, 4096, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &a->json, 0, 0, NULL},
+        {"quiet", NULL, "print nothing on success", CLI_FLAG, &a->quiet, 0, 0, NULL},
         {NULL, NULL, NULL, CLI_FLAG, NULL, 0, 0, NULL},
     };
     memcpy(out, table, sizeof table);
@@ -65,8 +66,8 @@ static pol_status on_progress(void *user, int64_t done, int64_t total)
     return POL_OK;
 }
 
-static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *a, const pol_protocol *protocol, evaluation *e,
-                           pol_perplexity *p)
+static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *a, const pol_protocol *protocol,
+                           evaluation *e, pol_perplexity *p)
 {
     const int64_t seq_len = a->seq_len > 0 ? a->seq_len : protocol->seq_len;
     const pol_bos bos = a->bos ? (pol_bos)a->bos : protocol->bos;
@@ -75,7 +76,8 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     POL_TRY(pol_tokenizer_open(e->target.src, &e->tok));
     const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field, .separator = a->separator};
     POL_TRY(pol_sequences_read(ctx, e->tok, c->vocab, &a->text, 1, &o, seq_len, bos, a->limit, &e->text));
-    POL_TRY(pol_backend_open(ctx, &(pol_backend_options){.name = a->backend, .device = a->device, .threads = (int32_t)a->threads}, &e->be));
+    POL_TRY(pol_backend_open(
+        ctx, &(pol_backend_options){.name = a->backend, .device = a->device, .threads = (int32_t)a->threads}, &e->be));
     POL_TRY(pol_model_load(e->target.src, e->be, &e->model));
     if (e->target.mask && !a->dense)
         POL_TRY(pol_model_set_mask(e->model, e->target.mask));
@@ -92,12 +94,18 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
 static int print_result(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
 {
     const bool masked = e->target.mask && !a->dense;
+    pol_config left = *pol_source_config(e->target.src);
+    if (masked)
+        pol_target_config(&e->target, &left);
+    const int64_t params = pol_config_total_params(&left);
     const pol_device_info *d = pol_backend_info(e->be);
+    if (a->quiet && !a->json)
+        return EXIT_DONE;
     if (!a->json) {
         printf("perplexity %.4f  nll %.6f +- %.6f\n", p->perplexity, p->nll, p->standard_error);
-        printf("protocol %s, sequences of %lld, BOS %s, %lld tokens in %lld chunks (%lld bad) of %s (%s)\n", p->protocol,
-               (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, (long long)p->chunks, (long long)p->bad_chunks, a->text,
-               pol_text_format_name(p->format));
+        printf("protocol %s, sequences of %lld, BOS %s, %lld tokens in %lld chunks (%lld bad) of %s (%s)\n",
+               p->protocol, (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, (long long)p->chunks,
+               (long long)p->bad_chunks, a->text, pol_text_format_name(p->format));
         printf("model %s%s, tokenizer %s, %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok), d->name);
         return EXIT_DONE;
     }
@@ -105,7 +113,7 @@ static int print_result(const char *path, const eval_args *a, const evaluation *
     json_object_set_new(j, "text", json_string(a->text));
     json_object_set_new(j, "model", json_string(path));
     json_object_set_new(j, "pruned", json_boolean(masked));
-    json_object_set_new(j, "params", json_integer((json_int_t)pol_config_total_params(pol_source_config(e->target.src))));
+    json_object_set_new(j, "params", json_integer((json_int_t)params));
     json_object_set_new(j, "tokenizer", json_string(pol_tokenizer_kind(e->tok)));
     json_object_set_new(j, "device", pol_device_json(d));
     return cli_print_json(j);
@@ -124,23 +132,19 @@ int cmd_eval(pol_context *ctx, int argc, char **argv)
         return cli_usage("eval", "which model or run?");
     if (!a.text)
         return cli_usage("eval", "--text is missing");
-    const pol_protocol *protocol = pol_protocol_find(a.protocol ? a.protocol : "paper");
-    if (!protocol) {
-        fprintf(stderr, "pollard eval: --protocol: '%s' is none of", a.protocol);
-        for (int64_t i = 0; pol_protocol_at(i); i++)
-            fprintf(stderr, "%s %s", i ? "," : "", pol_protocol_at(i)->name);
-        fputc('\n', stderr);
+    const pol_protocol *protocol = cli_protocol("eval", a.protocol ? a.protocol : "paper");
+    if (!protocol)
         return EXIT_USAGE;
-    }
     evaluation e = {0};
     pol_perplexity p;
-    cli_progress_init(&e.progress, a.json);
+    cli_progress_init(&e.progress, a.json || a.quiet);
+    cli_progress_log(&e.progress, ctx, POL_LOG_WARN);
     const pol_status s = evaluate(ctx, path, &a, protocol, &e, &p);
     cli_progress_clear(&e.progress);
     int code = s < 0 ? cli_failed(ctx, "eval", s) : print_result(path, &a, &e, &p);
     if (s == POL_OK && p.bad_chunks) {
-        fprintf(stderr, "pollard eval: %s: %lld of %lld chunks have a loss that is not finite\n", path, (long long)p.bad_chunks,
-                (long long)p.chunks);
+        fprintf(stderr, "pollard eval: %s: %lld of %lld chunks have a loss that is not finite\n", path,
+                (long long)p.bad_chunks, (long long)p.chunks);
         code = EXIT_FAILED;
     }
     pol_forward_free(e.forward);

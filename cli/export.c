@@ -20,9 +20,11 @@ enum { N_OPTIONS = 7 };
 static void make_options(export_args *a, cli_option out[N_OPTIONS])
 {
     const cli_option table[N_OPTIONS] = {
-        {"format", "NAME", "zeros: original shapes, pruned weights zero; hf: pruned tensors removed", CLI_CHOICE, &a->format, 0, 0, formats},
+        {"format", "NAME", "zeros: original shapes, pruned weights zero; hf: pruned tensors removed", CLI_CHOICE,
+         &a->format, 0, 0, formats},
         {"out", "DIR", "folder to write; must not exist", CLI_STRING, &a->out, 0, 0, NULL},
-        {"dtype", "TYPE", "of the weights (as the source; f32 where that is quantised)", CLI_CHOICE, &a->dtype, 0, 0, dtypes},
+        {"dtype", "TYPE", "of the weights (as the source; f32 where that is quantised)", CLI_CHOICE, &a->dtype, 0, 0,
+         dtypes},
         {"shard-size", "SIZE", "start a new file above this (5G)", CLI_SIZE, &a->shard_size, 0, 0, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &a->json, 0, 0, NULL},
         {"quiet", NULL, "print nothing on success", CLI_FLAG, &a->quiet, 0, 0, NULL},
@@ -44,7 +46,8 @@ static pol_status write_model(pol_context *ctx, const char *path, const export_a
 {
     pol_target t;
     POL_TRY(pol_target_open(ctx, path, &t));
-    const pol_export_options o = {.format = (pol_export_format)a->format, .dtype = a->dtype >= 0 ? dtypes[a->dtype] : NULL,
+    const pol_export_options o = {.format = (pol_export_format)a->format,
+                                  .dtype = a->dtype >= 0 ? dtypes[a->dtype] : NULL,
                                   .shard_bytes = a->shard_size};
     pol_status s = pol_export(t.src, t.units, t.mask, &o, a->out);
     if (s == POL_OK)
@@ -63,15 +66,17 @@ int cmd_export(pol_context *ctx, int argc, char **argv)
     if (!cli_parse("export", options, argc, argv, &path, 1, &n))
         return EXIT_USAGE;
     if (n < 1)
-        return cli_usage("export", "which run?");
+        return cli_usage("export", "which model or run?");
     if (a.format < 0 || !a.out)
-        return cli_usage("export", a.out ? "--format is missing: zeros or hf" : "--out is missing: the folder to write");
+        return cli_usage("export",
+                         a.out ? "--format is missing: zeros or hf" : "--out is missing: the folder to write");
     int64_t params = 0;
     const pol_status s = write_model(ctx, path, &a, &params);
     if (s < 0)
         return cli_failed(ctx, "export", s);
     if (a.json)
-        return cli_print_json(json_pack("{ss ss ss sI}", "run", path, "format", formats[a.format], "out", a.out, "block_params", (json_int_t)params));
+        return cli_print_json(json_pack("{ss ss ss sI}", "run", path, "format", formats[a.format], "out", a.out,
+                                        "block_params", (json_int_t)params));
     if (!a.quiet)
         printf("%s: written as %s\n", a.out, formats[a.format]);
     return EXIT_DONE;

@@ -1,4 +1,5 @@
 /* main.c - `pollard COMMAND ...`: the command table, help, signals. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,13 +11,16 @@ static const cli_command commands[] = {
     {"prune", "prune MODEL --data FILE... --keep SHARE --out RUN [options]",
      "Learns which heads, channels and blocks a model can do without; writes a run.", cmd_prune, help_prune},
     {"estimate", "estimate MODEL --data FILE... --keep SHARE [options]",
-     "Prints what a prune with these options would need: memory, tokens, time. Does no work.", cmd_estimate, help_prune},
-    {"eval", "eval MODEL|RUN --text FILE [options]", "Measures perplexity of a model, or of a run's pruned model, on a text.", cmd_eval,
-     help_eval},
-    {"export", "export RUN --format zeros|hf --out DIR [options]", "Writes the pruned model of a run as a model folder.", cmd_export,
-     help_export},
-    {"inspect", "inspect MODEL|RUN [options]", "Shows a model's shape, or what a run kept, layer by layer.", cmd_inspect, help_inspect},
-    {"devices", "devices [options]", "Lists the devices this build can use, and why one cannot be used.", cmd_devices, help_devices},
+     "Prints what a prune with these options would need: memory, tokens, time. Does no work.", cmd_estimate,
+     help_prune},
+    {"eval", "eval MODEL|RUN --text FILE [options]",
+     "Measures perplexity of a model, or of a run's pruned model, on a text.", cmd_eval, help_eval},
+    {"export", "export MODEL|RUN --format zeros|hf --out DIR [options]",
+     "Writes the pruned model of a run, or a model as it is, as a model folder.", cmd_export, help_export},
+    {"inspect", "inspect MODEL|RUN [options]", "Shows a model's shape, or what a run kept, layer by layer.",
+     cmd_inspect, help_inspect},
+    {"devices", "devices [options]", "Lists the devices this build can use, and why one cannot be used.", cmd_devices,
+     help_devices},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -30,6 +34,29 @@ static void on_signal(int number)
     pol_context_stop(signalled);
 }
 
+/* A stop is asked for by these; but who started the program with one of them ignored, as nohup does, means it. */
+static void stop_on(int number)
+{
+    const struct sigaction ours = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction theirs;
+    if (sigaction(number, NULL, &theirs) == 0 && theirs.sa_handler != SIG_IGN)
+        sigaction(number, &ours, NULL);
+}
+
+static void prepare_process(void)
+{
+    /* A file must never be opened in the place of a standard stream that was closed, and be written to as that. */
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+    /* A reader that has gone and a file that may not grow are errors of writing, not a reason to lose the run. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 static const cli_command *find(const char *name)
 {
     for (int i = 0; i < N_COMMANDS; i++)
@@ -40,7 +67,9 @@ static const cli_command *find(const char *name)
 
 static void overview(FILE *out)
 {
-    fprintf(out, "pollard %s - prunes large language models: whole channels, heads and blocks, with forward passes only\n\n", pol_version());
+    fprintf(out,
+            "pollard %s - prunes large language models: whole channels, heads and blocks, with forward passes only\n\n",
+            pol_version());
     for (int i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].text);
     fputs("  help      pollard help COMMAND shows a command's options.\n"
@@ -65,7 +94,20 @@ static int help(const char *name)
     return EXIT_DONE;
 }
 
-int main(int argc, char **argv)
+static int run(const cli_command *c, int argc, char **argv)
+{
+    if (pol_context_new(NULL, &signalled) != POL_OK) {
+        fputs("pollard: no memory\n", stderr);
+        return EXIT_FAILED;
+    }
+    stop_on(SIGINT);
+    stop_on(SIGTERM);
+    stop_on(SIGHUP);
+    /* The context lives as long as the process: a late signal still writes to it. */
+    return c->run(signalled, argc, argv);
+}
+
+static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
         overview(stderr);
@@ -82,21 +124,16 @@ int main(int argc, char **argv)
         fprintf(stderr, "pollard: '%s' is no command; see 'pollard help'\n", argv[1]);
         return EXIT_USAGE;
     }
-    if (argc > 2 && !strcmp(argv[2], "--help"))
-        return help(c->name);
-    if (pol_context_new(NULL, &signalled) != POL_OK) {
-        fputs("pollard: no memory\n", stderr);
-        return EXIT_FAILED;
-    }
-    const struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    const int code = c->run(signalled, argc - 1, argv + 1);
-    pol_context_free(signalled);
-    /* A result that could not be written is a failure, not a success. */
-    if (fflush(stdout) != 0 && code == EXIT_DONE) {
-        perror("pollard: standard output");
-        return EXIT_FAILED;
-    }
-    return code;
+    return cli_wants_help(argc - 1, argv + 1) ? help(c->name) : run(c, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    prepare_process();
+    const int code = dispatch(argc, argv);
+    const bool written = fflush(stdout) == 0 && !ferror(stdout);
+    if (written || code != EXIT_DONE)
+        return code;
+    fputs("pollard: standard output: cannot be written\n", stderr); /* a failure, not a success */
+    return EXIT_FAILED;
 }

@@ -111,7 +111,8 @@ static const cli_option *find(const cli_option *options, const char *name, size_
     return NULL;
 }
 
-bool cli_parse(const char *command, const cli_option *options, int argc, char **argv, const char **args, int max_args, int *n_args)
+bool cli_parse(const char *command, const cli_option *options, int argc, char **argv, const char **args, int max_args,
+               int *n_args)
 {
     bool only_args = false;
     *n_args = 0;
@@ -121,25 +122,26 @@ bool cli_parse(const char *command, const cli_option *options, int argc, char **
             only_args = true;
             continue;
         }
-        if (only_args || strncmp(a, "--", 2)) {
+        if (only_args || a[0] != '-' || !a[1]) {
             if (*n_args == max_args) {
-                fprintf(stderr, "pollard %s: '%s' is one argument too many; see 'pollard help %s'\n", command, a, command);
+                fprintf(stderr, "pollard %s: '%s' is one argument too many; see 'pollard help %s'\n", command, a,
+                        command);
                 return false;
             }
             args[(*n_args)++] = a;
             continue;
         }
-        const char *eq = strchr(a, '=');
-        const size_t n = eq ? (size_t)(eq - a) - 2 : strlen(a) - 2;
-        const cli_option *o = find(options, a + 2, n);
+        const size_t n = strcspn(a, "=");
+        const cli_option *o = n > 2 && a[1] == '-' ? find(options, a + 2, n - 2) : NULL;
         if (!o) {
-            fprintf(stderr, "pollard %s: %.*s is no option of it; see 'pollard help %s'\n", command, (int)n + 2, a, command);
+            fprintf(stderr, "pollard %s: %.*s is no option of it; see 'pollard help %s'\n", command, (int)n, a,
+                    command);
             return false;
         }
-        const char *value = eq ? eq + 1 : NULL;
+        const char *value = a[n] ? a + n + 1 : NULL;
         if (!o->value && value)
             return wrong(command, o->name, value, "is given to an option that takes no value");
-        if (o->value && !value && i + 1 < argc)
+        if (o->value && !value && i + 1 < argc && strncmp(argv[i + 1], "--", 2)) /* "--out --json" forgets a value */
             value = argv[++i];
         if (o->value && !value) {
             fprintf(stderr, "pollard %s: --%s needs a value: %s\n", command, o->name, o->value);
@@ -148,18 +150,17 @@ bool cli_parse(const char *command, const cli_option *options, int argc, char **
         if (!apply(command, o, value))
             return false;
         /* --data A B C: what follows up to the next option belongs to it. */
-        while (o->kind == CLI_FILES && !eq && i + 1 < argc && argv[i + 1][0] != '-')
+        while (o->kind == CLI_FILES && !a[n] && i + 1 < argc && argv[i + 1][0] != '-')
             if (!apply(command, o, argv[++i]))
                 return false;
     }
     return true;
 }
 
-bool cli_given(int argc, char **argv, const char *name)
+bool cli_wants_help(int argc, char **argv)
 {
-    const size_t n = strlen(name);
     for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
-        if (!strncmp(argv[i], "--", 2) && !strncmp(argv[i] + 2, name, n) && (argv[i][n + 2] == 0 || argv[i][n + 2] == '='))
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
             return true;
     return false;
 }

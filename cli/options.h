@@ -23,7 +23,7 @@ typedef struct cli_list {
 } cli_list;
 
 typedef struct cli_option {
-    const char *name; /* without the dashes */
+    const char *name;  /* without the dashes */
     const char *value; /* how help calls the value; NULL for flags */
     const char *help;
     cli_kind kind;
@@ -32,11 +32,12 @@ typedef struct cli_option {
     const char *const *choices; /* NULL-terminated */
 } cli_option;
 
-/* Parses argv[1..]; options anywhere, "--name value" or "--name=value", "--" ends them. Positional arguments go to `args` (room for max_args).
- * On a mistake: one line on standard error naming option and value, and false (exit code 2). */
-bool cli_parse(const char *command, const cli_option *options, int argc, char **argv, const char **args, int max_args, int *n_args);
-/* Whether an option of the table was given: its target was set by cli_parse. */
-bool cli_given(int argc, char **argv, const char *name);
+/* Parses argv[1..]; options anywhere, "--name value" or "--name=value", "--" ends them. Positional arguments go to
+ * `args` (room for max_args). On a mistake: one line on standard error naming option and value, and false (exit code
+ * 2). */
+bool cli_parse(const char *command, const cli_option *options, int argc, char **argv, const char **args, int max_args,
+               int *n_args);
+bool cli_wants_help(int argc, char **argv); /* --help or -h among the options */
 void cli_print_options(const cli_option *options);
 
 #endif

@@ -7,25 +7,21 @@
 #include "pollard/json.h"
 #include "prune_options.h"
 
-static void print_log(void *user, pol_log_level level, const char *line)
-{
-    static const char *const names[] = {"error", "warning", "info", "debug", "trace"};
-    cli_progress *p = user;
-    cli_progress_clear(p);
-    fprintf(stderr, "%s: %s\n", names[level], line);
-}
-
 static void print_plan(const pol_plan *p, FILE *out)
 {
     char a[32], b[32], c[32], d[32];
     fprintf(out, "plan    memory     %s: weights %s, activations %s, host data %s\n",
-            cli_bytes(a, (double)(p->weight_bytes + p->activation_bytes + p->host_bytes)), cli_bytes(b, (double)p->weight_bytes),
-            cli_bytes(c, (double)p->activation_bytes), cli_bytes(d, (double)p->host_bytes));
+            cli_bytes(a, (double)(p->weight_bytes + p->activation_bytes + p->host_bytes)),
+            cli_bytes(b, (double)p->weight_bytes), cli_bytes(c, (double)p->activation_bytes),
+            cli_bytes(d, (double)p->host_bytes));
     fprintf(out, "        available  %s\n", cli_bytes(a, (double)p->available_bytes));
     fprintf(out, "        variables  %lld of %lld units\n", (long long)p->variables, (long long)p->units);
-    fprintf(out, "        forward    %lld sequences to learn in %lld steps, %lld to initialise, %lld to judge, %lld to evaluate: %s tokens\n",
-            (long long)p->sequences[POL_PLAN_LEARN], (long long)p->steps, (long long)p->sequences[POL_PLAN_INIT],
-            (long long)p->sequences[POL_PLAN_HELD_OUT], (long long)p->sequences[POL_PLAN_EVAL], cli_count(b, (double)p->tokens));
+    fprintf(
+        out,
+        "        forward    %lld sequences to learn in %lld steps, %lld to initialise, %lld to judge, %lld to evaluate: %s tokens\n",
+        (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps, (long long)p->sequences[POL_PURPOSE_INIT],
+        (long long)p->sequences[POL_PURPOSE_HELD_OUT], (long long)p->sequences[POL_PURPOSE_EVAL],
+        cli_count(b, (double)p->tokens));
     fprintf(out, "        time       about %s\n", cli_duration(a, p->seconds));
 }
 
@@ -54,56 +50,75 @@ static void on_progress(void *user, int64_t done, int64_t total)
 static void on_step(void *user, const pol_step_report *r, int64_t steps, double tokens_per_second, double seconds_left)
 {
     char left[32];
-    cli_progress_line(&((watcher *)user)->progress, r->step + 1 == steps, "step %lld of %lld  loss %.4f  kept %.1f %%  %.0f tokens/s  %s left",
-                      (long long)(r->step + 1), (long long)steps, r->loss, 100 * r->kept, tokens_per_second, cli_duration(left, seconds_left));
+    cli_progress_line(&((watcher *)user)->progress, r->step + 1 == steps,
+                      "step %lld of %lld  loss %.4f  kept %.1f %%  %.0f tokens/s  %s left", (long long)(r->step + 1),
+                      (long long)steps, r->loss, 100 * r->kept, tokens_per_second, cli_duration(left, seconds_left));
 }
 
 static void on_judged(void *user, int64_t step, double held_out, bool best)
 {
-    cli_progress *p = &((watcher *)user)->progress;
-    if (p->quiet)
-        return;
-    cli_progress_clear(p);
-    fprintf(stderr, "step %lld: the hard mask has loss %.4f on held-out calibration text%s\n", (long long)step, held_out,
-            best ? ", the best so far" : "");
+    cli_progress_note(&((watcher *)user)->progress,
+                      "step %lld: the hard mask has loss %.4f on held-out calibration text%s", (long long)step,
+                      held_out, best ? ", the best so far" : "");
+}
+
+/* The deviation of the perplexity by that of the mean loss; one chunk alone has none. */
+static void print_perplexity(char *buf, size_t n, const pol_perplexity *p)
+{
+    if (isfinite(p->standard_error))
+        snprintf(buf, n, "%.2f +- %.2f", p->perplexity, p->perplexity * p->standard_error);
+    else
+        snprintf(buf, n, "%.2f", p->perplexity);
 }
 
 static void print_row(const char *name, const pol_outcome *x, const pol_outcome *dense)
 {
     char params[32], macs[32], ppl[48] = "-", held_out[32] = "-";
     if (x->perplexity.tokens)
-        snprintf(ppl, sizeof ppl, "%.2f +- %.2f", x->perplexity.perplexity, x->perplexity.perplexity * x->perplexity.standard_error);
+        print_perplexity(ppl, sizeof ppl, &x->perplexity);
     if (isfinite(x->held_out))
         snprintf(held_out, sizeof held_out, "%.4f", x->held_out);
     printf("%-14s %10s %6.1f %%  %10s  %18s  %12s\n", name, cli_count(params, (double)x->params),
-           100.0 * (double)x->block_params / (double)dense->block_params, cli_count(macs, (double)x->macs), ppl, held_out);
+           100.0 * (double)x->block_params / (double)dense->block_params, cli_count(macs, (double)x->macs), ppl,
+           held_out);
 }
 
 static void print_result(const pol_prune_settings *o, const pol_prune_result *r)
 {
     char time[32], memory[32];
-    printf("\n%-14s %10s  %7s  %10s  %18s  %12s\n", "", "parameters", "blocks", "MACs/token", "perplexity", "held-out NLL");
+    printf("\n%-14s %10s  %7s  %10s  %18s  %12s\n", "", "parameters", "blocks", "MACs/token", "perplexity",
+           "held-out NLL");
     print_row("dense", &r->dense, &r->dense);
     print_row("initial mask", &r->initial, &r->dense);
     print_row("learnt mask", &r->learnt, &r->dense);
     const pol_perplexity *p = &r->dense.perplexity;
     if (p->tokens)
-        printf("perplexity: protocol %s, sequences of %lld, BOS %s, %lld tokens of %s (%s)\n", p->protocol, (long long)p->seq_len,
-               pol_bos_name(p->bos), (long long)p->tokens, o->eval_text, pol_text_format_name(p->format));
-    printf("forward sequences: %lld to learn, %lld to initialise, %lld to judge, %lld to evaluate\n", (long long)r->sequences[POL_PLAN_LEARN],
-           (long long)r->sequences[POL_PLAN_INIT], (long long)r->sequences[POL_PLAN_HELD_OUT], (long long)r->sequences[POL_PLAN_EVAL]);
-    printf("mask of step %lld of %lld; wall time %s; peak memory %s\nrun: %s\n", (long long)r->chosen_step, (long long)r->steps,
-           cli_duration(time, r->seconds), cli_bytes(memory, (double)r->peak_bytes), o->out);
+        printf("perplexity: protocol %s, sequences of %lld, BOS %s, %lld tokens of %s (%s)\n", p->protocol,
+               (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, o->eval_text,
+               pol_text_format_name(p->format));
+    printf("forward sequences: %lld to learn, %lld to initialise, %lld to judge, %lld to evaluate\n",
+           (long long)r->sequences[POL_PURPOSE_LEARN], (long long)r->sequences[POL_PURPOSE_INIT],
+           (long long)r->sequences[POL_PURPOSE_HELD_OUT], (long long)r->sequences[POL_PURPOSE_EVAL]);
+    printf("mask of step %lld of %lld; wall time %s; peak memory %s\nrun: %s\n", (long long)r->chosen_step,
+           (long long)r->steps, cli_duration(time, r->seconds), cli_bytes(memory, (double)r->peak_bytes), o->out);
 }
 
 /* run.json as it stands, with the folder's name. */
 static int print_run_json(const char *run)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/run.json", run);
-    json_t *j = json_load_file(path, 0, NULL);
-    if (j)
-        json_object_set_new(j, "run", json_string(run));
+    const size_t room = strlen(run) + sizeof "/run.json";
+    char *path = malloc(room);
+    json_t *j = NULL;
+    if (path) {
+        snprintf(path, room, "%s/run.json", run);
+        j = json_load_file(path, 0, NULL);
+    }
+    free(path);
+    if (!j) {
+        fprintf(stderr, "pollard prune: %s/run.json: cannot be read back\n", run);
+        return EXIT_FAILED;
+    }
+    json_object_set_new(j, "run", json_string(run));
     return cli_print_json(j);
 }
 
@@ -118,8 +133,7 @@ int cmd_prune(pol_context *ctx, int argc, char **argv)
         goto out;
     watcher w = {.table = !c.quiet && !c.json};
     cli_progress_init(&w.progress, c.quiet);
-    if (!c.quiet)
-        pol_context_log(ctx, print_log, &w.progress, c.verbose ? POL_LOG_DEBUG : POL_LOG_WARN);
+    cli_progress_log(&w.progress, ctx, c.verbose ? POL_LOG_DEBUG : POL_LOG_WARN);
     const pol_prune_observer watch = {&w, on_plan, on_stage, on_progress, on_step, on_judged};
     const pol_status s = pol_prune(ctx, &c.settings, &watch, &result);
     cli_progress_clear(&w.progress);
@@ -145,14 +159,8 @@ int cmd_estimate(pol_context *ctx, int argc, char **argv)
     if (s < 0)
         code = cli_failed(ctx, "estimate", s);
     else if (c.json)
-        code = cli_print_json(json_pack("{sI sI sI sI sI sI sI sI sI sI sI sI sf}", "weight_bytes", (json_int_t)p.weight_bytes,
-                                        "activation_bytes", (json_int_t)p.activation_bytes, "host_bytes", (json_int_t)p.host_bytes,
-                                        "available_bytes", (json_int_t)p.available_bytes, "units", (json_int_t)p.units, "variables",
-                                        (json_int_t)p.variables, "steps", (json_int_t)p.steps, "sequences_initialisation",
-                                        (json_int_t)p.sequences[POL_PLAN_INIT], "sequences_learning", (json_int_t)p.sequences[POL_PLAN_LEARN],
-                                        "sequences_held_out", (json_int_t)p.sequences[POL_PLAN_HELD_OUT], "sequences_evaluation",
-                                        (json_int_t)p.sequences[POL_PLAN_EVAL], "tokens", (json_int_t)p.tokens, "seconds", p.seconds));
-    else
+        code = cli_print_json(pol_plan_json(&p));
+    else if (!c.quiet)
         print_plan(&p, stdout);
 out:
     free((void *)c.data.items);

@@ -10,21 +10,12 @@
 typedef struct given {
     const char *out, *granularity, *init, *field, *separator, *eval_text, *protocol, *backend, *device;
     int method, format, bos, baseline, score, schedule, budget, select;
-    int64_t passes, steps, seq_len, max_sequences, eval_limit, mask_samples, per_mask, window, seed, init_sequences, init_seq_len, held_out,
-        eval_every, checkpoint_every, batch, threads;
+    int64_t passes, steps, seq_len, max_sequences, eval_limit, mask_samples, per_mask, window, seed, init_sequences,
+        init_seq_len, held_out, eval_every, checkpoint_every, batch, threads;
     double keep, keep_heads, keep_channels, keep_attention, keep_mlp, lr, smin;
     uint64_t memory_limit;
     bool resume, separate, normalise, no_normalise;
 } given;
-
-static const char *const methods[] = {"units", "reference", NULL};
-static const char *const formats[] = {"auto", "plain", "jsonl", "wikitext", NULL};
-static const char *const bos_choices[] = {"model", "document", "sequence", "none", "both", NULL};
-static const char *const baselines[] = {"leave-one-out", "moving-average", "none", NULL};
-static const char *const scores[] = {"sqrt", "textbook", NULL};
-static const char *const schedules[] = {"cosine", "linear", "constant", NULL};
-static const char *const budgets[] = {"separate", "joint", NULL};
-static const char *const selects[] = {"best", "last", NULL};
 
 enum { OPTION_ROOM = 64 };
 
@@ -35,10 +26,13 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
     const cli_option table[] = {
         {"data", "FILE...", "calibration text: plain or JSONL, also .gz and .zst", CLI_FILES, &c->data, 0, 0, NULL},
         {"out", "RUN", "folder that the run writes", CLI_STRING, &g->out, 0, 0, NULL},
-        {"keep", "SHARE", "share that stays: of each kind's units, or of parameters with --budget joint", CLI_REAL, &g->keep, 1e-6, 1, NULL},
-        {"granularity", "LIST", "what may go: heads, channels, blocks, in any combination (heads,channels)", CLI_STRING, &g->granularity, 0, 0, NULL},
-        {"method", "NAME", "preset of all that follows", CLI_CHOICE, &g->method, 0, 0, methods},
-        {"passes", "N", "forward sequences for learning, all masks counted (3000; reference 240000)", CLI_INT, &g->passes, 0, most, NULL},
+        {"keep", "SHARE", "share that stays: of each kind's units, or of parameters with --budget joint", CLI_REAL,
+         &g->keep, 1e-6, 1, NULL},
+        {"granularity", "LIST", "what may go: heads, channels, blocks, in any combination (heads,channels)", CLI_STRING,
+         &g->granularity, 0, 0, NULL},
+        {"method", "NAME", "preset of all that follows", CLI_CHOICE, &g->method, 0, 0, pol_method_names},
+        {"passes", "N", "forward sequences for learning, all masks counted (3000; reference 240000)", CLI_INT,
+         &g->passes, 0, most, NULL},
         {"steps", "N", "the same in steps", CLI_INT, &g->steps, 0, most, NULL},
         {"resume", NULL, "go on where the run stopped", CLI_FLAG, &g->resume, 0, 0, NULL},
         {"eval", "FILE", "text to measure perplexity on, before and after", CLI_STRING, &g->eval_text, 0, 0, NULL},
@@ -46,35 +40,47 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
         {"eval-limit", "N", "chunks of it at most (all)", CLI_INT, &g->eval_limit, 1, most, NULL},
         {"seq-len", "N", "tokens of a calibration sequence (128)", CLI_INT, &g->seq_len, 2, 1 << 20, NULL},
         {"max-sequences", "N", "calibration sequences at most (all)", CLI_INT, &g->max_sequences, 1, most, NULL},
-        {"format", "NAME", "of the calibration text", CLI_CHOICE, &g->format, 0, 0, formats},
+        {"format", "NAME", "of the calibration text", CLI_CHOICE, &g->format, 0, 0, cli_text_formats},
         {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &g->field, 0, 0, NULL},
-        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING, &g->separator, 0, 0, NULL},
-        {"bos", "WHERE", "beginning-of-sequence token, by the model's policy or", CLI_CHOICE, &g->bos, 0, 0, bos_choices},
-        {"init", "METRIC|RUN", "first probabilities: wanda-sp, magnitude, random, uniform, or an earlier run", CLI_STRING, &g->init, 0, 0, NULL},
+        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING,
+         &g->separator, 0, 0, NULL},
+        {"bos", "WHERE", "beginning-of-sequence token, by the model's policy or", CLI_CHOICE, &g->bos, 0, 0,
+         cli_bos_choices},
+        {"init", "METRIC|RUN", "first probabilities: wanda-sp, magnitude, random, uniform, or an earlier run",
+         CLI_STRING, &g->init, 0, 0, NULL},
         {"init-sequences", "N", "sequences for wanda-sp (128)", CLI_INT, &g->init_sequences, 1, 1 << 30, NULL},
-        {"init-seq-len", "N", "their tokens (as --seq-len; reference 1024)", CLI_INT, &g->init_seq_len, 2, 1 << 20, NULL},
-        {"budget", "MODE", "each kind by itself, or all parameters together", CLI_CHOICE, &g->budget, 0, 0, budgets},
+        {"init-seq-len", "N", "their tokens (as --seq-len; reference 1024)", CLI_INT, &g->init_seq_len, 2, 1 << 20,
+         NULL},
+        {"budget", "MODE", "each kind by itself, or all parameters together", CLI_CHOICE, &g->budget, 0, 0,
+         pol_budget_mode_names},
         {"keep-heads", "SHARE", "of KV groups, where it differs from --keep", CLI_REAL, &g->keep_heads, 1e-6, 1, NULL},
         {"keep-channels", "SHARE", "of MLP channels", CLI_REAL, &g->keep_channels, 1e-6, 1, NULL},
         {"keep-attention", "SHARE", "of attention blocks", CLI_REAL, &g->keep_attention, 1e-6, 1, NULL},
         {"keep-mlp", "SHARE", "of MLP blocks", CLI_REAL, &g->keep_mlp, 1e-6, 1, NULL},
         {"mask-samples", "K", "masks a step (16; reference 2)", CLI_INT, &g->mask_samples, 1, 1 << 20, NULL},
-        {"sequences-per-mask", "N", "sequences each mask sees (1; reference 8)", CLI_INT, &g->per_mask, 1, 1 << 20, NULL},
-        {"separate-sequences", NULL, "each mask sees its own sequences (all see the same)", CLI_FLAG, &g->separate, 0, 0, NULL},
-        {"baseline", "NAME", "what losses are compared with", CLI_CHOICE, &g->baseline, 0, 0, baselines},
+        {"sequences-per-mask", "N", "sequences each mask sees (1; reference 8)", CLI_INT, &g->per_mask, 1, 1 << 20,
+         NULL},
+        {"separate-sequences", NULL, "each mask sees its own sequences (all see the same)", CLI_FLAG, &g->separate, 0,
+         0, NULL},
+        {"baseline", "NAME", "what losses are compared with", CLI_CHOICE, &g->baseline, 0, 0, pol_baseline_names},
         {"baseline-window", "W", "of the moving average (5)", CLI_INT, &g->window, 1, 1 << 20, NULL},
-        {"score", "NAME", "score function", CLI_CHOICE, &g->score, 0, 0, scores},
+        {"score", "NAME", "score function", CLI_CHOICE, &g->score, 0, 0, pol_score_names},
         {"normalise", NULL, "divide advantages by their running deviation", CLI_FLAG, &g->normalise, 0, 0, NULL},
         {"no-normalise", NULL, "do not; needs --lr", CLI_FLAG, &g->no_normalise, 0, 0, NULL},
         {"lr", "X", "learning rate (sized to the passes; reference 0.002)", CLI_REAL, &g->lr, 0, 1e9, NULL},
-        {"schedule", "NAME", "of the learning rate", CLI_CHOICE, &g->schedule, 0, 0, schedules},
+        {"schedule", "NAME", "of the learning rate", CLI_CHOICE, &g->schedule, 0, 0, pol_schedule_names},
         {"smin", "X", "probabilities stay within X and 1 - X (0.003; reference 0)", CLI_REAL, &g->smin, 0, 0.49, NULL},
-        {"held-out", "N", "calibration sequences that only judge masks (passes / 50, within 32..128)", CLI_INT, &g->held_out, 0, 1 << 30, NULL},
-        {"eval-every", "STEPS", "steps between judgements (a fifth of the run)", CLI_INT, &g->eval_every, 0, most, NULL},
-        {"select", "WHICH", "the probabilities that become the mask: the best judged, or the last", CLI_CHOICE, &g->select, 0, 0, selects},
-        {"checkpoint-every", "STEPS", "steps between checkpoints (about two minutes)", CLI_INT, &g->checkpoint_every, 0, most, NULL},
+        {"held-out", "N", "calibration sequences that only judge masks (passes / 50, within 32..128)", CLI_INT,
+         &g->held_out, 0, 1 << 30, NULL},
+        {"eval-every", "STEPS", "steps between judgements (a fifth of the run)", CLI_INT, &g->eval_every, 0, most,
+         NULL},
+        {"select", "WHICH", "the probabilities that become the mask: the best judged, or the last", CLI_CHOICE,
+         &g->select, 0, 0, pol_select_names},
+        {"checkpoint-every", "STEPS", "steps between checkpoints (about two minutes)", CLI_INT, &g->checkpoint_every, 0,
+         most, NULL},
         {"seed", "N", "of all random choices (42)", CLI_INT, &g->seed, 0, most, NULL},
-        {"batch", "N", "sequences that go through the model at a time, at most (8)", CLI_INT, &g->batch, 1, 1 << 20, NULL},
+        {"batch", "N", "sequences that go through the model at a time, at most (8)", CLI_INT, &g->batch, 1, 1 << 20,
+         NULL},
         {"backend", "NAME", "cpu, or auto: the best there is", CLI_STRING, &g->backend, 0, 0, NULL},
         {"device", "N|NAME", "device of the backend", CLI_STRING, &g->device, 0, 0, NULL},
         {"threads", "N", "CPU threads (all)", CLI_INT, &g->threads, 0, 4096, NULL},
@@ -110,7 +116,8 @@ static int parse_granularity(const char *command, const char *list, unsigned *ou
         while (i < 3 && !(strlen(known[i].name) == n && !strncmp(known[i].name, at, n)))
             i++;
         if (i == 3) {
-            fprintf(stderr, "pollard %s: --granularity: '%.*s' is none of heads, channels, blocks\n", command, (int)n, at);
+            fprintf(stderr, "pollard %s: --granularity: '%.*s' is none of heads, channels, blocks\n", command, (int)n,
+                    at);
             return EXIT_USAGE;
         }
         *out |= known[i].kinds;
@@ -119,24 +126,29 @@ static int parse_granularity(const char *command, const char *list, unsigned *ou
     return EXIT_DONE;
 }
 
-#define OVER(field, value)      \
-    do {                        \
-        if ((value) >= 0)       \
-            (field) = (value);  \
+#define OVER(field, value)     \
+    do {                       \
+        if ((value) >= 0)      \
+            (field) = (value); \
     } while (0)
 
-static int lay_over(const char *command, const given *g, pol_prune_settings *o)
+/* Forward sequences for learning, said as such or as steps. */
+static int lay_passes(const char *command, const given *g, pol_prune_settings *o)
+{
+    const int64_t per_step = (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
+    OVER(o->passes, g->passes);
+    if (g->steps < 0)
+        return EXIT_DONE;
+    if (g->passes >= 0)
+        return cli_usage(command, "--steps and --passes say the same thing: give one");
+    if (__builtin_mul_overflow(g->steps, per_step, &o->passes))
+        return cli_usage(command, "--steps: more forward sequences than can be counted");
+    return EXIT_DONE;
+}
+
+static void lay_learning(const given *g, pol_prune_settings *o)
 {
     pol_learn_settings *l = &o->learn;
-    o->out = g->out;
-    o->resume = g->resume;
-    o->text = (pol_text_options){.format = (pol_text_format)g->format, .field = g->field, .separator = g->separator};
-    o->bos = (pol_bos)g->bos;
-    o->eval_text = g->eval_text;
-    o->keep = g->keep;
-    const double kinds[POL_UNIT_KINDS] = {g->keep_heads, g->keep_channels, g->keep_attention, g->keep_mlp};
-    for (int k = 0; k < POL_UNIT_KINDS; k++)
-        OVER(o->keep_kind[k], kinds[k]);
     OVER(l->mask_samples, (int32_t)g->mask_samples);
     OVER(l->sequences_per_mask, (int32_t)g->per_mask);
     OVER(l->baseline_window, (int32_t)g->window);
@@ -150,19 +162,30 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
         l->score = (pol_score)g->score;
     if (g->schedule >= 0)
         l->schedule = (pol_schedule)g->schedule;
-    if (g->select >= 0)
-        o->select = (pol_select)g->select;
     l->budget.mode = (pol_budget_mode)g->budget;
     l->shared_sequences = !g->separate;
     if (g->normalise || g->no_normalise)
         l->normalise = g->normalise;
-    if (g->steps >= 0)
-        o->passes = g->steps * l->mask_samples * l->sequences_per_mask;
-    const int64_t steps = o->passes / ((int64_t)l->mask_samples * l->sequences_per_mask);
-    o->eval_every = steps > 5 ? (steps + 4) / 5 : 1;
+}
+
+static int lay_over(const char *command, const given *g, pol_prune_settings *o)
+{
+    o->out = g->out;
+    o->resume = g->resume;
+    o->text = (pol_text_options){.format = (pol_text_format)g->format, .field = g->field, .separator = g->separator};
+    o->bos = (pol_bos)g->bos;
+    o->eval_text = g->eval_text;
+    o->keep = g->keep;
+    const double kinds[POL_UNIT_KINDS] = {[POL_UNIT_GROUP] = g->keep_heads,
+                                          [POL_UNIT_CHANNEL] = g->keep_channels,
+                                          [POL_UNIT_ATTENTION] = g->keep_attention,
+                                          [POL_UNIT_MLP] = g->keep_mlp};
+    for (int k = 0; k < POL_UNIT_KINDS; k++)
+        OVER(o->keep_kind[k], kinds[k]);
+    lay_learning(g, o);
+    if (g->select >= 0)
+        o->select = (pol_select)g->select;
     OVER(o->seq_len, g->seq_len);
-    if (o->method == POL_METHOD_UNITS)
-        o->init_seq_len = o->seq_len;
     OVER(o->max_sequences, g->max_sequences);
     OVER(o->eval_limit, g->eval_limit);
     OVER(o->init_sequences, g->init_sequences);
@@ -171,23 +194,48 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
     OVER(o->eval_every, g->eval_every);
     OVER(o->checkpoint_every, g->checkpoint_every);
     OVER(o->batch, g->batch);
-    o->backend = (pol_backend_options){.name = g->backend, .device = g->device, .threads = (int32_t)(g->threads > 0 ? g->threads : 0)};
+    o->backend = (pol_backend_options){.name = g->backend, .device = g->device, .threads = (int32_t)g->threads};
     o->memory_limit = g->memory_limit;
     if (g->init && !pol_metric_find(g->init, &o->init))
         o->init_run = g->init;
-    if (g->protocol && !(o->protocol = pol_protocol_find(g->protocol))) {
-        fprintf(stderr, "pollard %s: --protocol: '%s' is none that Pollard knows; see docs/perplexity.md\n", command, g->protocol);
+    if (g->protocol && !(o->protocol = cli_protocol(command, g->protocol)))
         return EXIT_USAGE;
+    if (g->granularity) {
+        const int code = parse_granularity(command, g->granularity, &o->granularity);
+        if (code != EXIT_DONE)
+            return code;
     }
-    return g->granularity ? parse_granularity(command, g->granularity, &o->granularity) : EXIT_DONE;
+    return lay_passes(command, g, o);
 }
 
 int cli_prune_parse(const char *command, int argc, char **argv, cli_prune *c)
 {
-    given g = {.method = 0, .baseline = -1, .score = -1, .schedule = -1, .select = -1, .passes = -1, .steps = -1, .seq_len = -1,
-               .max_sequences = -1, .eval_limit = -1, .mask_samples = -1, .per_mask = -1, .window = -1, .seed = -1, .init_sequences = -1,
-               .init_seq_len = -1, .held_out = -1, .eval_every = -1, .checkpoint_every = -1, .batch = -1, .keep = -1, .keep_heads = -1,
-               .keep_channels = -1, .keep_attention = -1, .keep_mlp = -1, .lr = -1, .smin = -1};
+    given g = {.baseline = -1,
+               .score = -1,
+               .schedule = -1,
+               .select = -1,
+               .passes = -1,
+               .steps = -1,
+               .seq_len = -1,
+               .max_sequences = -1,
+               .eval_limit = -1,
+               .mask_samples = -1,
+               .per_mask = -1,
+               .window = -1,
+               .seed = -1,
+               .init_sequences = -1,
+               .init_seq_len = -1,
+               .held_out = -1,
+               .eval_every = -1,
+               .checkpoint_every = -1,
+               .batch = -1,
+               .keep = -1,
+               .keep_heads = -1,
+               .keep_channels = -1,
+               .keep_attention = -1,
+               .keep_mlp = -1,
+               .lr = -1,
+               .smin = -1};
     cli_option options[OPTION_ROOM];
     memset(c, 0, sizeof *c);
     make_options(&g, c, options);
@@ -201,13 +249,9 @@ int cli_prune_parse(const char *command, int argc, char **argv, cli_prune *c)
         return cli_usage(command, "--data is missing: the calibration text");
     if (g.keep < 0)
         return cli_usage(command, "--keep is missing: the share that stays");
-    if (g.steps >= 0 && g.passes >= 0)
-        return cli_usage(command, "--steps and --passes say the same thing: give one");
     if (g.normalise && g.no_normalise)
         return cli_usage(command, "--normalise and --no-normalise contradict each other");
-    pol_prune_defaults((pol_method)g.method, g.passes > 0 ? g.passes : 0, &c->settings);
-    if (g.passes == 0)
-        c->settings.passes = 0;
+    pol_prune_defaults((pol_method)g.method, &c->settings);
     c->settings.model = model;
     c->settings.data = c->data.items;
     c->settings.n_data = c->data.n;

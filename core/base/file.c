@@ -141,10 +141,18 @@ pol_status pol_remove_tree(pol_context *ctx, const char *path)
     return remove_at(AT_FDCWD, path) ? POL_OK : fail_io(ctx, path, "cannot be removed");
 }
 
+static const char PART[] = ".part-";
+
 /* A name in the same folder, so that rename() is atomic; the process number keeps two runs apart. */
 static char *temporary_name(pol_context *ctx, const char *path)
 {
-    return pol_format(ctx, "%s.part-%ld", path, (long)getpid());
+    return pol_format(ctx, "%s%s%ld", path, PART, (long)getpid());
+}
+
+bool pol_path_is_part(const char *file, const char *name)
+{
+    const size_t n = strlen(name);
+    return !strncmp(file, name, n) && !strncmp(file + n, PART, sizeof PART - 1);
 }
 
 /* The rename is durable only once the folder around it is on disk. All that memory is needed for comes before the rename. */

@@ -36,6 +36,9 @@ typedef struct pol_outfile {
     void *stream; /* FILE* */
 } pol_outfile;
 
+/* Whether a file of this name is `name` in the making: one that a killed process may have left. */
+bool pol_path_is_part(const char *file, const char *name);
+
 pol_status pol_outfile_open(pol_context *ctx, const char *path, pol_outfile *o);
 pol_status pol_outfile_write(pol_outfile *o, const void *src, size_t n);
 pol_status pol_outfile_commit(pol_outfile *o); /* frees in every case; on failure nothing is left behind */

@@ -8,15 +8,6 @@
 
 #include "pollard/learn.h"
 
-/* What forward sequences were spent on. */
-typedef enum pol_purpose {
-    POL_PURPOSE_INIT = 0, /* activation statistics of the initial scores */
-    POL_PURPOSE_LEARN,    /* masked sequences of the trainer's steps */
-    POL_PURPOSE_HELD_OUT, /* hard masks on held-out calibration text */
-    POL_PURPOSE_EVAL,     /* perplexity on the user's own text */
-    POL_PURPOSES
-} pol_purpose;
-
 typedef struct pol_checkpoint {
     pol_context *ctx;
     char settings[33];       /* fingerprint of the run's settings, as pol_bytes_hash() makes it */

@@ -9,7 +9,21 @@ enum { MAX_MASKS = 4096, MAX_SEQUENCES_PER_MASK = 1 << 20, MAX_WINDOW = 1 << 20 
 /* Sequences drawn by a run are counted in int64_t, with room to spare. */
 static const int64_t MAX_PASSES = (int64_t)1 << 48;
 
-static const char *const baseline_names[] = {"leave-one-out", "moving-average", "none"};
+const char *const pol_baseline_names[] = {[POL_BASELINE_LEAVE_ONE_OUT] = "leave-one-out",
+                                          [POL_BASELINE_MOVING_AVERAGE] = "moving-average",
+                                          [POL_BASELINE_NONE] = "none",
+                                          NULL};
+const char *const pol_score_names[] = {[POL_SCORE_SQRT] = "sqrt", [POL_SCORE_TEXTBOOK] = "textbook", NULL};
+const char *const pol_schedule_names[] = {[POL_SCHEDULE_COSINE] = "cosine",
+                                          [POL_SCHEDULE_LINEAR] = "linear",
+                                          [POL_SCHEDULE_CONSTANT] = "constant",
+                                          NULL};
+
+const char *const pol_purpose_names[] = {[POL_PURPOSE_INIT] = "initialisation",
+                                         [POL_PURPOSE_LEARN] = "learning",
+                                         [POL_PURPOSE_HELD_OUT] = "held_out",
+                                         [POL_PURPOSE_EVAL] = "evaluation",
+                                         NULL};
 
 /* A unit at the floor is drawn about smin * passes times, 30 in 10,000, and then rises by at most lr A_k / sqrt(smin):
  * back in play, not at the top at once. A higher floor draws it more often, but each mask then differs from the hard
@@ -67,7 +81,7 @@ pol_status pol_learn_check(pol_context *ctx, const pol_learn_settings *o)
     POL_TRY(check_range(ctx, "mask_samples", o->mask_samples, 1, MAX_MASKS));
     if (o->mask_samples < 2 && o->baseline != POL_BASELINE_NONE)
         return pol_fail(ctx, POL_EARG, "settings: mask_samples: 1 mask a step, baseline %s needs 2",
-                        baseline_names[o->baseline]);
+                        pol_baseline_names[o->baseline]);
     if (o->mask_samples < 2 && o->normalise)
         return pol_fail(ctx, POL_EARG, "settings: mask_samples: 1 mask a step has no deviation to normalise by");
     POL_TRY(check_range(ctx, "sequences_per_mask", o->sequences_per_mask, 1, MAX_SEQUENCES_PER_MASK));

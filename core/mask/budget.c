@@ -6,6 +6,8 @@
 #include "core/base/base.h"
 #include "core/mask/units.h"
 
+const char *const pol_budget_mode_names[] = {[POL_BUDGET_SEPARATE] = "separate", [POL_BUDGET_JOINT] = "joint", NULL};
+
 int64_t pol_budget_count(double keep, int64_t n) { return (int64_t)floor(keep * (double)n + 1e-9); }
 
 int64_t pol_budget_params(const pol_units *u, double keep_params)
@@ -65,7 +67,7 @@ static pol_status check_joint(const pol_units *u, unsigned granularity, double s
     const double all = (double)pol_mask_params(u, NULL);
     /* Rounded up in the last digit shown, so that the share named is one that is accepted. */
     return pol_fail(
-        u->ctx, POL_EARG, "keep of parameters is %g: the least share possible is %.6f, since %s %lld of %.0f", share,
+        u->ctx, POL_ELIMIT, "keep of parameters is %g: the least share possible is %.6f, since %s %lld of %.0f", share,
         ceil((double)least / all * 1e6) / 1e6,
         untouched > 0 ? "the granularity leaves untouched" : "the cheapest unit has", (long long)least, all);
 }
@@ -79,8 +81,8 @@ pol_status pol_budget_check(const pol_units *u, unsigned granularity, const pol_
             continue;
         POL_TRY(check_share(u, pol_unit_kind_name(k), b->keep[k]));
         if (u->n_of[k] > 0 && pol_budget_count(b->keep[k], u->n_of[k]) < 1)
-            return pol_fail(u->ctx, POL_EARG, "keep of %s is %g: keeps none of %lld", pol_unit_kind_name(k), b->keep[k],
-                            (long long)u->n_of[k]);
+            return pol_fail(u->ctx, POL_ELIMIT, "keep of %s is %g: keeps none of %lld", pol_unit_kind_name(k),
+                            b->keep[k], (long long)u->n_of[k]);
     }
     return POL_OK;
 }

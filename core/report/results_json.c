@@ -24,6 +24,23 @@ json_t *pol_outcome_json(const pol_outcome *x)
     return j;
 }
 
+json_t *pol_sequences_json(const int64_t sequences[POL_PURPOSES])
+{
+    json_t *j = json_object();
+    for (int p = 0; p < POL_PURPOSES; p++)
+        json_object_set_new(j, pol_purpose_names[p], json_integer((json_int_t)sequences[p]));
+    return j;
+}
+
+json_t *pol_plan_json(const pol_plan *p)
+{
+    return json_pack("{sI sI sI sI sI sI sI so sI sf}", "weight_bytes", (json_int_t)p->weight_bytes, "activation_bytes",
+                     (json_int_t)p->activation_bytes, "host_bytes", (json_int_t)p->host_bytes, "available_bytes",
+                     (json_int_t)p->available_bytes, "units", (json_int_t)p->units, "variables",
+                     (json_int_t)p->variables, "steps", (json_int_t)p->steps, "forward_sequences",
+                     pol_sequences_json(p->sequences), "tokens", (json_int_t)p->tokens, "seconds", p->seconds);
+}
+
 json_t *pol_device_json(const pol_device_info *d)
 {
     json_t *j = json_pack("{ss si ss sI sI ss sb}", "backend", d->backend, "index", (int)d->index, "name", d->name, "memory_bytes",

@@ -1,4 +1,5 @@
 /* inputs.c - opening what a run reads: model headers, tokenizer, text, device. No weight is read here. */
+#include <math.h>
 #include <string.h>
 
 #include "core/base/file.h"
@@ -23,20 +24,37 @@ static void covered_params(const pol_units *u, unsigned granularity, double *cov
     }
 }
 
-/* Mean initial probability of each kind: the kind's own share; under a joint budget the share that is left for what may go, and with blocks
- * beside their contents its square root for each, since a unit stays with the product. */
+/* Mean initial probability of each kind: the kind's own share; under a joint budget the share that is left for what may
+ * go, and with blocks beside their contents its square root for each, since a unit stays with the product. */
 static void initial_keep(const pol_prune_settings *o, pol_inputs *in)
 {
+    const unsigned attention = 1u << POL_UNIT_GROUP | 1u << POL_UNIT_ATTENTION;
+    const unsigned mlp = 1u << POL_UNIT_CHANNEL | 1u << POL_UNIT_MLP;
     const pol_budget *b = &o->learn.budget;
     double covered, total;
     covered_params(in->units, o->granularity, &covered, &total);
     const double share = covered > 0 ? (b->keep_params * total - (total - covered)) / covered : 1;
     for (int k = 0; k < POL_UNIT_KINDS; k++) {
-        const bool attention = k == POL_UNIT_GROUP || k == POL_UNIT_ATTENTION;
-        const unsigned pair = attention ? 1u << POL_UNIT_GROUP | 1u << POL_UNIT_ATTENTION : 1u << POL_UNIT_CHANNEL | 1u << POL_UNIT_MLP;
+        const unsigned pair = attention & 1u << k ? attention : mlp;
         const bool both = (o->granularity & pair) == pair;
-        in->init_keep[k] = b->mode == POL_BUDGET_SEPARATE ? b->keep[k] : both ? __builtin_sqrt(share) : share;
+        in->init_keep[k] = b->mode == POL_BUDGET_SEPARATE ? b->keep[k] : both ? sqrt(share) : share;
     }
+}
+
+/* Read here once, so that a file that does not fit is refused before any work. */
+static pol_status find_init_mask(const pol_prune_settings *o, pol_inputs *in)
+{
+    unsigned granularity;
+    in->init_mask = pol_path_is_dir(o->init_run) ? pol_path_join(in->ctx, o->init_run, POL_RUN_MASK)
+                                                 : pol_strdup(in->ctx, o->init_run);
+    uint8_t *mask = pol_alloc(in->ctx, (size_t)in->units->n);
+    float *s = pol_alloc_array(in->ctx, in->units->n, sizeof *s);
+    const pol_status status = in->init_mask && mask && s
+                                  ? pol_mask_read(in->ctx, in->init_mask, in->units, &granularity, mask, s)
+                                  : POL_ENOMEM;
+    pol_free(in->ctx, mask);
+    pol_free(in->ctx, s);
+    return status;
 }
 
 /* Chunks of init_seq_len from what is learnt from, in a seeded order. */
@@ -45,11 +63,12 @@ static pol_status recut(const pol_prune_settings *o, pol_inputs *in)
     const int64_t len = o->init_seq_len, tokens = in->n_learn * in->text.seq_len;
     const int64_t whole = tokens / len, n = pol_min_i64(whole, o->init_sequences);
     if (!n)
-        return pol_fail(in->ctx, POL_EFORMAT, "%s: %lld tokens to learn from give no sequence of %lld for the metric '%s'", o->data[0],
+        return pol_fail(in->ctx, POL_EFORMAT,
+                        "%s: %lld tokens to learn from give no sequence of %lld for the metric '%s'", o->data[0],
                         (long long)tokens, (long long)len, pol_metric_name(o->init));
     if (n < o->init_sequences)
-        pol_log(in->ctx, POL_LOG_WARN, "the metric sees %lld sequences of %lld tokens, %lld were asked for", (long long)n, (long long)len,
-                (long long)o->init_sequences);
+        pol_log(in->ctx, POL_LOG_WARN, "the metric sees %lld sequences of %lld tokens, %lld were asked for",
+                (long long)n, (long long)len, (long long)o->init_sequences);
     in->init = (pol_sequences){.ctx = in->ctx, .n = n, .seq_len = len};
     in->init.ids = pol_alloc_array(in->ctx, n * len, sizeof *in->init.ids);
     int64_t *order = pol_alloc_array(in->ctx, whole, sizeof *order);
@@ -65,20 +84,23 @@ static pol_status recut(const pol_prune_settings *o, pol_inputs *in)
 static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
 {
     const pol_config *c = pol_source_config(in->src);
-    POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, o->data, o->n_data, &o->text, o->seq_len, o->bos, o->max_sequences, &in->text));
+    POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, o->data, o->n_data, &o->text, o->seq_len, o->bos,
+                               o->max_sequences, &in->text));
     in->n_learn = in->text.n - o->held_out;
     if (in->n_learn < o->learn.sequences_per_mask || in->n_learn < 1)
-        return pol_fail(in->ctx, POL_EFORMAT, "%s: %lld sequences of %lld tokens, too few to hold %lld out and learn from the rest", o->data[0],
-                        (long long)in->text.n, (long long)o->seq_len, (long long)o->held_out);
+        return pol_fail(in->ctx, POL_EFORMAT,
+                        "%s: %lld sequences of %lld tokens, too few to hold %lld out and learn from the rest",
+                        o->data[0], (long long)in->text.n, (long long)o->seq_len, (long long)o->held_out);
     if (o->eval_text)
-        POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, &o->eval_text, 1, &(pol_text_options){0}, o->protocol->seq_len,
-                                   o->protocol->bos, o->eval_limit, &in->eval));
+        POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, &o->eval_text, 1, &(pol_text_options){0},
+                                   o->protocol->seq_len, o->protocol->bos, o->eval_limit, &in->eval));
     if (!o->init_run && o->init == POL_METRIC_WANDA_SP)
         POL_TRY(recut(o, in));
     const int64_t lengths[] = {o->seq_len, in->init.seq_len, in->eval.seq_len};
     for (size_t i = 0; i < POL_COUNT(lengths); i++) {
         if (lengths[i] > c->max_positions)
-            pol_log(in->ctx, POL_LOG_WARN, "sequences of %lld tokens are longer than the %d positions the model was made for",
+            pol_log(in->ctx, POL_LOG_WARN,
+                    "sequences of %lld tokens are longer than the %d positions the model was made for",
                     (long long)lengths[i], c->max_positions);
         in->max_seq_len = pol_max_i64(in->max_seq_len, lengths[i]);
     }
@@ -97,6 +119,8 @@ pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_in
         s = pol_units_new(ctx, pol_source_config(in->src), &in->units);
     if (s == POL_OK)
         s = pol_budget_check(in->units, o->granularity, &o->learn.budget);
+    if (s == POL_OK && o->init_run)
+        s = find_init_mask(o, in);
     if (s == POL_OK)
         s = pol_tokenizer_open(in->src, &in->tok);
     if (s == POL_OK)
@@ -115,6 +139,7 @@ void pol_inputs_close(pol_inputs *in)
     pol_sequences_free(&in->text);
     pol_sequences_free(&in->init);
     pol_sequences_free(&in->eval);
+    pol_free(in->ctx, in->init_mask);
     pol_units_free(in->units);
     pol_tokenizer_free(in->tok);
     pol_source_close(in->src);

@@ -1,4 +1,4 @@
-/* job.h - the state of a run under way, shared by the parts that measure and that drive. */
+/* job.h - the state of a run under way, shared by the parts that measure, record and drive. */
 #ifndef POL_JOB_H
 #define POL_JOB_H
 
@@ -10,34 +10,38 @@ typedef struct pol_job {
     pol_context *ctx;
     pol_prune_settings o;
     const pol_prune_observer *watch;
+    pol_run_folder folder;
     pol_inputs in;
     pol_model *model;
     pol_forward *forward;
     pol_distribution *dist;
-    pol_trainer *trainer;
-    float *initial_s;    /* [n]: breaks ties of hard masks */
-    uint8_t *mask;       /* [n] scratch */
-    int32_t *batch_ids;  /* [batch * seq_len] gathered sequences */
-    pol_checkpoint ck;   /* the snapshot */
+    pol_trainer *trainer; /* NULL where nothing is learnt */
+    float *initial_s;     /* [n]: breaks ties of hard masks */
+    uint8_t *mask;        /* [n] scratch */
+    int32_t *batch_ids;   /* [batch * seq_len] gathered sequences */
     int64_t sequences[POL_PURPOSES];
-    double started;      /* on the clock, less what earlier parts of the run took */
-    double written;      /* last checkpoint */
+    pol_checkpoint ck; /* the snapshot, and the best probabilities so far */
+    bool begun;        /* ck holds a snapshot of this run */
+    bool saved;        /* a checkpoint of it is on disk */
+    double started;    /* on the clock, less what earlier parts of the run took */
+    double written;    /* when, on the clock, the last checkpoint was */
     pol_prune_result *result;
-    json_t *json;        /* run.json */
-    char *json_path, *log_path, *ck_path;
-    bool saved;          /* a checkpoint is on disk */
+    json_t *json; /* run.json */
     pol_step_log log;
 } pol_job;
 
-/* Mean losses of n sequences of the calibration text under a mask: those of `index`, or from `first` on where it is NULL. */
-pol_status pol_job_losses(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss);
-/* Mean NLL of the held-out sequences under a mask (NULL = dense); NaN where none are held out. Not finite: POL_ENUMERIC. */
-pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, double *mean);
+/* Mean losses of n sequences of the calibration text under a mask: those of `index`, or from `first` on where it is
+ * NULL. */
+pol_status pol_job_losses(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n,
+                          double *loss);
+/* Mean NLL of the held-out sequences under the hard mask of a step (NULL = dense); NaN where none are held out. Not
+ * finite: POL_ENUMERIC. */
+pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, double *mean);
 /* Sizes of the model that a mask leaves, its loss on the held-out sequences and its perplexity on the user's text. */
-pol_status pol_job_measure(pol_job *r, const uint8_t *mask, pol_outcome *x);
+pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_outcome *x);
 
-/* run.json with what is known so far; taking up a run whose record is `old`. */
-json_t *pol_job_new_json(const pol_job *r);
+/* run.json with what is known so far; and taking up a run whose record is `old`. */
+pol_status pol_job_new_json(pol_job *r, const json_t *old);
 pol_status pol_job_write_json(pol_job *r, const char *status);
 pol_status pol_job_read_results(pol_job *r, const json_t *old);
 

@@ -1,24 +1,29 @@
 /* job_json.c - run.json as a run goes on. */
-#include <math.h>
 #include <string.h>
 #include <time.h>
 
 #include "core/base/json.h"
 #include "core/run/job.h"
 
-json_t *pol_job_new_json(const pol_job *r)
+pol_status pol_job_new_json(pol_job *r, const json_t *old)
 {
     const pol_device_info *d = pol_backend_info(r->in.be);
     char date[32];
     const time_t now = time(NULL);
     struct tm utc;
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    return json_pack("{ss si ss ss ss so so}", "format", "pollard-run", "version", 1, "pollard", pol_version(), "started", date, "status", "running",
-                     "settings", pol_settings_json(&r->o), "device",
-                     json_pack("{ss ss ss}", "backend", d->backend, "name", d->name, "detail", d->detail));
+    r->json = json_pack("{ss si ss ss ss so s{ss ss ss}}", "format", "pollard-run", "version", 1, "pollard",
+                        pol_version(), "started", date, "status", "running", "settings", pol_settings_json(&r->o),
+                        "device", "backend", d->backend, "name", d->name, "detail", d->detail);
+    if (!r->json)
+        return pol_fail(r->ctx, POL_EARG, "%s: the settings cannot be recorded: one of them is not UTF-8",
+                        r->folder.json);
+    if (old)
+        json_object_set(r->json, "started", json_object_get(old, "started"));
+    return pol_inputs_json(&r->o, &r->in, r->json);
 }
 
-pol_status pol_job_write_json(pol_job *r, const char *status)
+static json_t *results_json(const pol_job *r)
 {
     json_t *results = json_object();
     const struct {
@@ -28,33 +33,34 @@ pol_status pol_job_write_json(pol_job *r, const char *status)
     for (size_t i = 0; i < POL_COUNT(rows); i++)
         if (rows[i].x->known)
             json_object_set_new(results, rows[i].name, pol_outcome_json(rows[i].x));
-    json_object_set_new(results, "forward_sequences",
-                        json_pack("{sI sI sI sI}", "initialisation", (json_int_t)r->sequences[POL_PURPOSE_INIT], "learning",
-                                  (json_int_t)r->sequences[POL_PURPOSE_LEARN], "held_out", (json_int_t)r->sequences[POL_PURPOSE_HELD_OUT],
-                                  "evaluation", (json_int_t)r->sequences[POL_PURPOSE_EVAL]));
+    json_object_set_new(results, "forward_sequences", pol_sequences_json(r->sequences));
     json_object_set_new(results, "chosen_step", json_integer(r->result->chosen_step));
     json_object_set_new(results, "seconds", json_real(pol_seconds() - r->started));
     json_object_set_new(results, "peak_memory_bytes", json_integer((json_int_t)pol_memory_peak()));
+    return results;
+}
+
+pol_status pol_job_write_json(pol_job *r, const char *status)
+{
     json_object_set_new(r->json, "status", json_string(status));
-    json_object_set_new(r->json, "results", results);
-    return pol_json_write(r->ctx, r->json_path, r->json);
+    json_object_set_new(r->json, "results", results_json(r));
+    return pol_json_write(r->ctx, r->folder.json, r->json);
 }
 
 pol_status pol_job_read_results(pol_job *r, const json_t *old)
 {
     json_t *results, *used;
-    const char *where = r->json_path;
+    int64_t peak;
+    const char *where = r->folder.json;
     POL_TRY(pol_json_object(r->ctx, where, old, "results", &results));
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "dense"), &r->result->dense));
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "initial"), &r->result->initial));
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "learnt"), &r->result->learnt));
     POL_TRY(pol_json_object(r->ctx, where, results, "forward_sequences", &used));
-    static const char *const purposes[] = {"initialisation", "learning", "held_out", "evaluation"};
     for (int p = 0; p < POL_PURPOSES; p++)
-        POL_TRY(pol_json_int(r->ctx, where, used, purposes[p], 0, INT64_MAX, &r->result->sequences[p]));
+        POL_TRY(pol_json_int(r->ctx, where, used, pol_purpose_names[p], 0, INT64_MAX, &r->result->sequences[p]));
     POL_TRY(pol_json_int(r->ctx, where, results, "chosen_step", 0, INT64_MAX, &r->result->chosen_step));
     POL_TRY(pol_json_num(r->ctx, where, results, "seconds", 0, 1e300, &r->result->seconds));
-    int64_t peak;
     POL_TRY(pol_json_int(r->ctx, where, results, "peak_memory_bytes", 0, INT64_MAX, &peak));
     r->result->peak_bytes = (uint64_t)peak;
     return POL_OK;

@@ -10,22 +10,27 @@ pol_status pol_job_losses(pol_job *r, const uint8_t *mask, const int64_t *index,
     POL_TRY(pol_model_set_mask(r->model, mask));
     for (int64_t i = 0; i < n; i += r->o.batch) {
         const int64_t B = pol_min_i64(r->o.batch, n - i);
-        for (int64_t b = 0; b < B; b++)
-            memcpy(r->batch_ids + b * S, r->in.text.ids + (index ? index[i + b] : first + i + b) * S, (size_t)S * sizeof *r->batch_ids);
+        POL_TRY(pol_check_stop(r->ctx));
+        for (int64_t b = 0; b < B; b++) {
+            const int64_t sequence = index ? index[i + b] : first + i + b;
+            memcpy(r->batch_ids + b * S, r->in.text.ids + sequence * S, (size_t)S * sizeof *r->batch_ids);
+        }
         POL_TRY(pol_forward_nll(r->forward, r->batch_ids, B, S, NULL, loss + i));
     }
     return POL_OK;
 }
 
-static pol_status eval_progress(void *user, int64_t done, int64_t total)
+/* Of a loss that is lost: nothing is learnt from such a run, and no mean is made without it. */
+static pol_status fail_numeric(pol_job *r, const char *text, const uint8_t *mask, int64_t step, double loss)
 {
-    pol_job *r = user;
-    if (r->watch && r->watch->progress)
-        r->watch->progress(r->watch->user, done, total);
-    return pol_check_stop(r->ctx);
+    if (isnan(loss))
+        loss = fabs(loss); /* not "-nan" */
+    if (!mask)
+        return pol_fail(r->ctx, POL_ENUMERIC, "%s: the dense model's loss on %s is %g", r->o.model, text, loss);
+    return pol_fail(r->ctx, POL_ENUMERIC, "step %lld, hard mask: the loss on %s is %g", (long long)step, text, loss);
 }
 
-pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, double *mean)
+pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, double *mean)
 {
     const int64_t n = r->o.held_out;
     *mean = NAN;
@@ -39,36 +44,37 @@ pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, double *mean)
     for (int64_t i = 0; s == POL_OK && i < n; i++)
         sum += loss[i];
     pol_free(r->ctx, loss);
+    POL_TRY(s);
     *mean = sum / (double)n;
     r->sequences[POL_PURPOSE_HELD_OUT] += n;
-    if (s == POL_OK && !isfinite(*mean))
-        return pol_fail(r->ctx, POL_ENUMERIC, "%s: the loss of the held-out sequences is %g under the %s", r->o.model, *mean,
-                        mask ? "hard mask" : "dense model");
-    return s;
+    return isfinite(*mean) ? POL_OK : fail_numeric(r, "the held-out sequences", mask, step, *mean);
 }
 
-pol_status pol_job_measure(pol_job *r, const uint8_t *mask, pol_outcome *x)
+static pol_status eval_progress(void *user, int64_t done, int64_t total)
 {
-    const pol_config *dense = pol_source_config(r->in.src);
-    pol_config *left = pol_alloc(r->ctx, sizeof *left);
-    if (!left)
-        return POL_ENOMEM;
-    *left = *dense;
-    if (mask)
-        pol_mask_config(r->in.units, mask, dense, left);
-    memset(x, 0, sizeof *x);
-    x->known = true;
-    x->params = pol_config_total_params(left);
-    x->block_params = pol_config_block_params(left);
-    x->macs = pol_config_macs(left);
-    pol_free(r->ctx, left);
-    POL_TRY(pol_job_held_out(r, mask, &x->held_out));
-    if (!r->in.eval.n)
-        return POL_OK;
-    POL_TRY(pol_model_set_mask(r->model, mask));
-    POL_TRY(pol_eval_sequences(r->forward, &r->in.eval, eval_progress, r, &x->perplexity));
-    strcpy(x->perplexity.protocol, r->o.protocol->name);
-    r->sequences[POL_PURPOSE_EVAL] += r->in.eval.n;
+    pol_job *r = user;
+    if (r->watch && r->watch->progress)
+        r->watch->progress(r->watch->user, done, total);
     return POL_OK;
 }
 
+pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_outcome *x)
+{
+    pol_config left = *pol_source_config(r->in.src);
+    if (mask)
+        pol_mask_config(r->in.units, mask, pol_source_config(r->in.src), &left);
+    *x = (pol_outcome){.params = pol_config_total_params(&left),
+                       .block_params = pol_config_block_params(&left),
+                       .macs = pol_config_macs(&left)};
+    POL_TRY(pol_job_held_out(r, mask, step, &x->held_out));
+    if (r->in.eval.n) {
+        POL_TRY(pol_model_set_mask(r->model, mask));
+        POL_TRY(pol_eval_sequences(r->forward, &r->in.eval, eval_progress, r, &x->perplexity));
+        strcpy(x->perplexity.protocol, r->o.protocol->name);
+        r->sequences[POL_PURPOSE_EVAL] += r->in.eval.n;
+        if (x->perplexity.bad_chunks)
+            return fail_numeric(r, r->o.eval_text, mask, step, x->perplexity.nll);
+    }
+    x->known = true;
+    return POL_OK;
+}

@@ -31,7 +31,8 @@ static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, 
     return s;
 }
 
-/* How often the held-out sequences go through: dense, initial mask, learnt mask, and every eval_every steps and at the end of learning. */
+/* How often the held-out sequences go through: dense, initial mask, learnt mask, and every eval_every steps and at the
+ * end of learning. */
 static int64_t judgements(const pol_prune_settings *o)
 {
     const int64_t steps = o->learn.steps, every = o->eval_every;
@@ -42,10 +43,13 @@ static int64_t judgements(const pol_prune_settings *o)
 static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
 {
     const uint64_t n = (uint64_t)in->units->n;
-    const uint64_t ids = (uint64_t)(in->text.n * in->text.seq_len + in->init.n * in->init.seq_len + in->eval.n * in->eval.seq_len);
+    const uint64_t ids =
+        (uint64_t)(in->text.n * in->text.seq_len + in->init.n * in->init.seq_len + in->eval.n * in->eval.seq_len);
     const uint64_t streams = (uint64_t)(in->init.n * in->init.seq_len) * (uint64_t)c->hidden * sizeof(float);
     const uint64_t learning = n * (8 * sizeof(float) + (uint64_t)o->learn.mask_samples);
-    const uint64_t tensor = (uint64_t)c->hidden * (uint64_t)pol_max_i64(c->ffn, (int64_t)c->n_groups * c->heads_per_group * c->head_dim) * sizeof(float);
+    const uint64_t tensor = (uint64_t)c->hidden *
+                            (uint64_t)pol_max_i64(c->ffn, (int64_t)c->n_groups * c->heads_per_group * c->head_dim) *
+                            sizeof(float);
     return ids * sizeof(int32_t) + learning + (streams > tensor ? streams : tensor);
 }
 
@@ -61,16 +65,17 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     for (int k = 0; k < POL_UNIT_KINDS; k++)
         plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
     plan->steps = o->learn.steps;
-    plan->sequences[POL_PLAN_INIT] = 2 * in->init.n;
-    plan->sequences[POL_PLAN_LEARN] = o->learn.steps * o->learn.mask_samples * o->learn.sequences_per_mask;
-    plan->sequences[POL_PLAN_HELD_OUT] = o->held_out * judgements(o);
-    plan->sequences[POL_PLAN_EVAL] = 3 * in->eval.n;
+    plan->sequences[POL_PURPOSE_INIT] = 2 * in->init.n;
+    plan->sequences[POL_PURPOSE_LEARN] = o->learn.steps * o->learn.mask_samples * o->learn.sequences_per_mask;
+    plan->sequences[POL_PURPOSE_HELD_OUT] = o->held_out * judgements(o);
+    plan->sequences[POL_PURPOSE_EVAL] = 3 * in->eval.n;
 
     const double whole = (double)pol_config_macs(c), blocks = (double)pol_config_block_params(c);
     const double masked = whole - (1.0 - o->keep) * blocks;
-    const double tokens_init = (double)(plan->sequences[POL_PLAN_INIT] * in->init.seq_len);
-    const double tokens_masked = (double)((plan->sequences[POL_PLAN_LEARN] + plan->sequences[POL_PLAN_HELD_OUT]) * o->seq_len);
-    const double tokens_eval = (double)(plan->sequences[POL_PLAN_EVAL] * in->eval.seq_len);
+    const double tokens_init = (double)(plan->sequences[POL_PURPOSE_INIT] * in->init.seq_len);
+    const double tokens_masked =
+        (double)((plan->sequences[POL_PURPOSE_LEARN] + plan->sequences[POL_PURPOSE_HELD_OUT]) * o->seq_len);
+    const double tokens_eval = (double)(plan->sequences[POL_PURPOSE_EVAL] * in->eval.seq_len);
     plan->tokens = (int64_t)(tokens_init + tokens_masked + tokens_eval);
     double rate;
     POL_TRY(measure_rate(in->be, c, pol_min_i64(in->max_tokens, 1024), &rate));
@@ -79,9 +84,11 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
 
     const uint64_t need = plan->weight_bytes + plan->activation_bytes + plan->host_bytes;
     if (need > plan->available_bytes)
-        return pol_fail(in->ctx, POL_ELIMIT, "%s: needs %.2f GiB (weights %.2f, activations %.2f, host data %.2f), %.2f GiB are available",
-                        o->model, (double)need / 0x1p30, (double)plan->weight_bytes / 0x1p30, (double)plan->activation_bytes / 0x1p30,
-                        (double)plan->host_bytes / 0x1p30, (double)plan->available_bytes / 0x1p30);
+        return pol_fail(in->ctx, POL_ELIMIT,
+                        "%s: needs %.2f GiB (weights %.2f, activations %.2f, host data %.2f), %.2f GiB are available",
+                        o->model, (double)need / 0x1p30, (double)plan->weight_bytes / 0x1p30,
+                        (double)plan->activation_bytes / 0x1p30, (double)plan->host_bytes / 0x1p30,
+                        (double)plan->available_bytes / 0x1p30);
     return POL_OK;
 }
 

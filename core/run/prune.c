@@ -1,16 +1,13 @@
 /* prune.c - a run from start to end.
  *
- * The loop's one safe point is the boundary before a step. There a snapshot is taken in memory (probabilities, estimator, order of the weight
- * rows, best so far); a checkpoint on disk is always such a snapshot, also after a stop in the middle of a step. The order belongs to it because
- * sums run in that order: with it a resumed run repeats every bit.
+ * The loop's one safe point is the boundary before a step. There a snapshot is taken in memory (probabilities,
+ * estimator, order of the weight rows, best so far); a checkpoint on disk is always such a snapshot, also after a stop
+ * in the middle of a step. The order belongs to it because sums run in that order: with it a resumed run repeats every
+ * bit.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include "core/base/file.h"
 #include "core/base/json.h"
@@ -41,11 +38,14 @@ static void snapshot(pol_job *r)
     pol_model_get_order(r->model, r->ck.order);
     memcpy(r->ck.sequences, r->sequences, sizeof r->sequences);
     r->ck.seconds = pol_seconds() - r->started;
+    r->begun = true;
 }
 
+/* Never ahead of the log: a checkpoint on disk has all lines of the steps before it. */
 static pol_status write_checkpoint(pol_job *r)
 {
-    POL_TRY(pol_checkpoint_write(r->ctx, r->ck_path, &r->ck));
+    POL_TRY(pol_step_log_sync(&r->log));
+    POL_TRY(pol_checkpoint_write(r->ctx, r->folder.checkpoint, &r->ck));
     r->written = pol_seconds();
     r->saved = true;
     return POL_OK;
@@ -58,7 +58,7 @@ static pol_status judge(pol_job *r, int64_t step, double *loss)
     if (!r->o.held_out)
         return POL_OK;
     POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
-    POL_TRY(pol_job_held_out(r, r->mask, loss));
+    POL_TRY(pol_job_held_out(r, r->mask, step, loss));
     const bool best = !r->ck.has_best || *loss < r->ck.best_loss;
     if (best) {
         r->ck.has_best = true;
@@ -71,25 +71,27 @@ static pol_status judge(pol_job *r, int64_t step, double *loss)
     return POL_OK;
 }
 
-static pol_status initial_probabilities(pol_job *r)
+/* Those of an earlier run; what may not go in this one stays whatever they say. */
+static pol_status earlier_probabilities(pol_job *r)
 {
     const pol_units *u = r->in.units;
-    if (r->o.init_run) {
-        char *path = pol_path_is_dir(r->o.init_run) ? pol_path_join(r->ctx, r->o.init_run, POL_RUN_MASK) : pol_strdup(r->ctx, r->o.init_run);
-        unsigned granularity;
-        pol_status s = path ? pol_mask_read(r->ctx, path, u, &granularity, r->mask, r->dist->s) : POL_ENOMEM;
-        pol_free(r->ctx, path);
-        for (int64_t i = 0; s == POL_OK && i < u->n_sections; i++)
-            if (!(r->o.granularity & 1u << u->sections[i].kind))
-                for (int64_t j = 0; j < u->sections[i].count; j++)
-                    r->dist->s[u->sections[i].first + j] = 1.0f;
-        return s;
-    }
-    float *values = pol_alloc_array(r->ctx, u->n, sizeof *values);
+    unsigned granularity;
+    POL_TRY(pol_mask_read(r->ctx, r->in.init_mask, u, &granularity, r->mask, r->dist->s));
+    for (int64_t i = 0; i < u->n_sections; i++)
+        if (!(r->o.granularity & 1u << u->sections[i].kind))
+            for (int64_t j = 0; j < u->sections[i].count; j++)
+                r->dist->s[u->sections[i].first + j] = 1.0f;
+    return POL_OK;
+}
+
+static pol_status metric_probabilities(pol_job *r)
+{
+    float *values = pol_alloc_array(r->ctx, r->in.units->n, sizeof *values);
     if (!values)
         return POL_ENOMEM;
     double passes = 0;
-    pol_status s = pol_metric_compute(r->forward, r->o.init, &r->in.init, r->o.granularity, r->in.init_keep, r->o.learn.seed, values, &passes);
+    pol_status s = pol_metric_compute(r->forward, r->o.init, &r->in.init, r->o.granularity, r->in.init_keep,
+                                      r->o.learn.seed, values, &passes);
     if (s == POL_OK)
         pol_init_from_metric(r->dist, r->o.init, values, r->in.init_keep);
     r->sequences[POL_PURPOSE_INIT] += (int64_t)passes;
@@ -97,24 +99,34 @@ static pol_status initial_probabilities(pol_job *r)
     return s;
 }
 
+/* Of the settings as run.json has them, for the checkpoint. */
+static pol_status fingerprint(pol_job *r, char out[33])
+{
+    char *settings = json_dumps(json_object_get(r->json, "settings"), JSON_COMPACT | JSON_SORT_KEYS);
+    if (!settings)
+        return pol_fail(r->ctx, POL_ENOMEM, "no memory for the settings");
+    pol_bytes_hash(settings, strlen(settings), out);
+    free(settings);
+    return POL_OK;
+}
+
 /* Everything before the first step: the dense model, the initial probabilities and their hard mask. */
 static pol_status begin(pol_job *r)
 {
     const pol_units *u = r->in.units;
+    POL_TRY(pol_checkpoint_init(r->ctx, u->n, pol_model_order_size(r->model), &r->ck));
+    POL_TRY(fingerprint(r, r->ck.settings));
     stage(r, "dense model");
-    POL_TRY(pol_job_measure(r, NULL, &r->result->dense));
+    POL_TRY(pol_job_measure(r, NULL, 0, &r->result->dense));
     stage(r, "initial probabilities");
-    POL_TRY(initial_probabilities(r));
+    POL_TRY(r->in.init_mask ? earlier_probabilities(r) : metric_probabilities(r));
     memcpy(r->initial_s, r->dist->s, (size_t)u->n * sizeof *r->initial_s);
     if (r->o.learn.smin > 0)
         pol_distribution_clamp(r->dist, r->o.learn.smin);
     stage(r, "initial mask");
     POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
-    char *path = pol_path_join(r->ctx, r->o.out, POL_RUN_INITIAL);
-    pol_status s = path ? pol_mask_write(r->ctx, path, u, r->o.granularity, r->mask, r->initial_s) : POL_ENOMEM;
-    pol_free(r->ctx, path);
-    POL_TRY(s);
-    POL_TRY(pol_job_measure(r, r->mask, &r->result->initial));
+    POL_TRY(pol_mask_write(r->ctx, r->folder.initial, u, r->o.granularity, r->mask, r->initial_s));
+    POL_TRY(pol_job_measure(r, r->mask, 0, &r->result->initial));
     if (r->o.held_out) {
         r->ck.has_best = true;
         r->ck.best_loss = r->result->initial.held_out;
@@ -128,25 +140,22 @@ static pol_status begin(pol_job *r)
 /* Where a run stopped; its record agrees with this call. */
 static pol_status restore(pol_job *r, const json_t *old)
 {
+    const pol_units *u = r->in.units;
     unsigned granularity;
-    POL_TRY(pol_job_read_results(r, old));
-    char *path = pol_path_join(r->ctx, r->o.out, POL_RUN_INITIAL);
-    pol_status s = path ? pol_mask_read(r->ctx, path, r->in.units, &granularity, r->mask, r->initial_s) : POL_ENOMEM;
-    pol_free(r->ctx, path);
-    POL_TRY(s);
     char settings[33];
-    memcpy(settings, r->ck.settings, sizeof settings);
-    const int64_t n_units = r->ck.n_units, n_order = r->ck.n_order;
-    pol_checkpoint_free(&r->ck);
-    POL_TRY(pol_checkpoint_read(r->ctx, r->ck_path, n_units, n_order, &r->ck));
-    POL_TRY(pol_checkpoint_check_settings(r->ctx, r->ck_path, &r->ck, settings));
-    memcpy(r->dist->s, r->ck.s, (size_t)n_units * sizeof *r->dist->s);
+    POL_TRY(pol_job_read_results(r, old));
+    POL_TRY(pol_mask_read(r->ctx, r->folder.initial, u, &granularity, r->mask, r->initial_s));
+    POL_TRY(pol_checkpoint_read(r->ctx, r->folder.checkpoint, u->n, pol_model_order_size(r->model), &r->ck));
+    POL_TRY(fingerprint(r, settings));
+    POL_TRY(pol_checkpoint_check_settings(r->ctx, r->folder.checkpoint, &r->ck, settings));
+    memcpy(r->dist->s, r->ck.s, (size_t)u->n * sizeof *r->dist->s);
     memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
     r->started -= r->ck.seconds;
-    r->saved = true;
     if (r->trainer)
         POL_TRY(pol_trainer_set(r->trainer, r->ck.step, &r->ck.estimator));
-    return pol_model_set_order(r->model, r->ck.order);
+    POL_TRY(pol_model_set_order(r->model, r->ck.order));
+    r->begun = true;
+    return POL_OK;
 }
 
 static bool checkpoint_due(const pol_job *r, int64_t step)
@@ -158,9 +167,10 @@ static bool checkpoint_due(const pol_job *r, int64_t step)
 
 static pol_status log_step(pol_job *r, const pol_step_report *rep, double tokens_per_second, double held_out)
 {
-    json_t *line = json_pack("{sI sf sf sf sf sf sf sf}", "step", (json_int_t)rep->step, "loss", rep->loss, "baseline", rep->baseline, "kept",
-                             rep->kept, "grad_norm", rep->grad_norm, "learning_rate", rep->learning_rate, "mean_entropy", rep->mean_entropy,
-                             "tokens_per_second", tokens_per_second);
+    json_t *line =
+        json_pack("{sI sf sf sf sf sf sf sf}", "step", (json_int_t)rep->step, "loss", rep->loss, "baseline",
+                  rep->baseline, "kept", rep->kept, "grad_norm", rep->grad_norm, "learning_rate", rep->learning_rate,
+                  "mean_entropy", rep->mean_entropy, "tokens_per_second", tokens_per_second);
     if (isfinite(held_out))
         json_object_set_new(line, "held_out_nll", json_real(held_out));
     pol_status s = pol_step_log_add(&r->log, line);
@@ -183,14 +193,15 @@ static pol_status learn(pol_job *r)
         pol_step_report rep;
         const double t0 = pol_seconds();
         POL_TRY(pol_trainer_step(r->trainer, &rep));
-        const double now = pol_seconds(), rate = tokens / (now - t0);
+        const double rate = tokens / fmax(pol_seconds() - t0, 1e-9);
         double held_out = NAN;
         const int64_t done = step + 1;
         if (done == steps || (r->o.eval_every && done % r->o.eval_every == 0))
             POL_TRY(judge(r, done, &held_out));
         POL_TRY(log_step(r, &rep, rate, held_out));
         if (r->watch && r->watch->step)
-            r->watch->step(r->watch->user, &rep, steps, rate, (pol_seconds() - began) / (double)(done - first) * (double)(steps - done));
+            r->watch->step(r->watch->user, &rep, steps, rate,
+                           (pol_seconds() - began) / (double)(done - first) * (double)(steps - done));
     }
     snapshot(r);
     return write_checkpoint(r);
@@ -200,17 +211,15 @@ static pol_status learn(pol_job *r)
 static pol_status finish(pol_job *r)
 {
     stage(r, "learnt mask");
-    r->result->chosen_step = r->o.learn.steps;
+    int64_t step = r->o.learn.steps;
     if (r->o.select == POL_SELECT_BEST && r->ck.has_best) {
-        r->result->chosen_step = r->ck.best_step;
+        step = r->ck.best_step;
         memcpy(r->dist->s, r->ck.best_s, (size_t)r->ck.n_units * sizeof *r->dist->s);
     }
     POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
-    POL_TRY(pol_job_measure(r, r->mask, &r->result->learnt));
-    char *path = pol_path_join(r->ctx, r->o.out, POL_RUN_MASK);
-    pol_status s = path ? pol_mask_write(r->ctx, path, r->in.units, r->o.granularity, r->mask, r->dist->s) : POL_ENOMEM;
-    pol_free(r->ctx, path);
-    POL_TRY(s);
+    POL_TRY(pol_job_measure(r, r->mask, step, &r->result->learnt));
+    POL_TRY(pol_mask_write(r->ctx, r->folder.mask, r->in.units, r->o.granularity, r->mask, r->dist->s));
+    r->result->chosen_step = step;
     memcpy(r->result->sequences, r->sequences, sizeof r->sequences);
     r->result->seconds = pol_seconds() - r->started;
     r->result->peak_bytes = pol_memory_peak();
@@ -229,122 +238,103 @@ static pol_status load(pol_job *r)
     r->initial_s = pol_alloc_array(r->ctx, u->n, sizeof *r->initial_s);
     r->mask = pol_alloc(r->ctx, (size_t)u->n);
     r->batch_ids = pol_alloc_array(r->ctx, r->o.batch * r->in.text.seq_len, sizeof *r->batch_ids);
-    if (!r->initial_s || !r->mask || !r->batch_ids)
-        return POL_ENOMEM;
-    POL_TRY(pol_checkpoint_init(r->ctx, u->n, pol_model_order_size(r->model), &r->ck));
-    char *settings = json_dumps(json_object_get(r->json, "settings"), JSON_COMPACT | JSON_SORT_KEYS);
-    if (!settings)
-        return pol_fail(r->ctx, POL_ENOMEM, "no memory for the settings");
-    pol_bytes_hash(settings, strlen(settings), r->ck.settings);
-    free(settings);
-    return POL_OK;
+    return r->initial_s && r->mask && r->batch_ids ? POL_OK : POL_ENOMEM;
 }
 
 static pol_status work(pol_job *r, const json_t *old)
 {
+    if (!r->saved) /* begun anew, also where a run was killed before it had anything to save */
+        POL_TRY(pol_job_write_json(r, "running"));
     POL_TRY(load(r));
-    if (old)
-        POL_TRY(restore(r, old));
-    else
-        POL_TRY(begin(r));
-    POL_TRY(pol_step_log_open(r->ctx, r->log_path, r->ck.step, &r->log));
+    POL_TRY(r->saved ? restore(r, old) : begin(r));
+    POL_TRY(pol_step_log_open(r->ctx, r->folder.log, r->ck.step, &r->log));
     if (r->trainer)
         POL_TRY(learn(r));
     return finish(r);
 }
 
-/* The folder of the run: made, or found with something to go on from (*old, yours), or found done. Only one process works in it: `*lock` is a
- * descriptor that holds it. */
-static pol_status enter_folder(pol_job *r, json_t **old, int *lock)
+/* Inputs and plan; and the record of what the folder holds (*old, yours; NULL where it is new), which this call must
+ * agree with. */
+static pol_status prepare(pol_job *r, json_t **old)
 {
-    const char *out = r->o.out;
-    const bool there = pol_path_exists(out);
-    if (there && !r->o.resume)
-        return pol_fail(r->ctx, POL_EIO, "%s: exists already; --resume goes on with a run, a new one needs a new folder", out);
-    if (there && !pol_path_exists(r->json_path))
-        return pol_fail(r->ctx, POL_EIO, "%s: no run to go on with: it has no " POL_RUN_JSON, out);
-    if (!there)
-        POL_TRY(pol_make_dir(r->ctx, out));
-    *lock = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*lock < 0 || flock(*lock, LOCK_EX | LOCK_NB) < 0)
-        return pol_fail(r->ctx, POL_EIO, "%s: another process works on this run, or the folder cannot be locked: %s", out, strerror(errno));
-    if (there && pol_path_exists(r->ck_path)) {
-        POL_TRY(pol_json_read(r->ctx, r->json_path, POL_RUN_JSON_LIMIT, old));
-        return pol_run_json_matches(r->ctx, r->json_path, *old, r->json);
+    pol_plan plan;
+    if (pol_path_exists(r->folder.json)) {
+        POL_TRY(pol_run_json_read(r->ctx, r->folder.json, old));
+        r->saved = pol_path_exists(r->folder.checkpoint);
     }
-    /* Begun anew, also where a run was killed before it had anything to save. */
-    return pol_json_write(r->ctx, r->json_path, r->json);
+    POL_TRY(pol_inputs_open(r->ctx, &r->o, &r->in));
+    POL_TRY(pol_plan_make(&r->o, &r->in, &plan));
+    POL_TRY(pol_job_new_json(r, *old));
+    if (*old)
+        POL_TRY(pol_run_json_matches(r->ctx, r->folder.json, *old, r->json));
+    if (r->watch && r->watch->plan)
+        r->watch->plan(r->watch->user, &plan);
+    return POL_OK;
 }
 
-static pol_status name_files(pol_job *r)
+static pol_status is_done(pol_job *r, const json_t *old, bool *done)
 {
-    r->json_path = pol_path_join(r->ctx, r->o.out, POL_RUN_JSON);
-    r->log_path = pol_path_join(r->ctx, r->o.out, POL_RUN_LOG);
-    r->ck_path = pol_path_join(r->ctx, r->o.out, POL_RUN_CHECKPOINT);
-    return r->json_path && r->log_path && r->ck_path ? POL_OK : POL_ENOMEM;
+    const char *status;
+    POL_TRY(pol_json_str(r->ctx, r->folder.json, old, "status", &status));
+    *done = !strcmp(status, "done") && pol_path_exists(r->folder.mask);
+    return POL_OK;
 }
 
-/* After a stop the snapshot goes to disk; a run that has none leaves nothing. The status of the run is what is returned. */
-static pol_status leave_folder(pol_job *r, pol_status s)
+/* After a stop the snapshot goes to disk. After another failure the last checkpoint stands; a new run that has none
+ * leaves nothing behind. What is returned, and said, is why the run ended. */
+static pol_status leave(pol_job *r, pol_status s)
 {
-    if (s == POL_EINTERRUPTED && r->saved) {
+    if (s == POL_EINTERRUPTED && r->begun) {
+        memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
         POL_TRY(write_checkpoint(r));
         POL_TRY(pol_job_write_json(r, "interrupted"));
-        return pol_fail(r->ctx, POL_EINTERRUPTED, "%s: stopped before step %lld of %lld; --resume goes on", r->o.out, (long long)r->ck.step,
-                        (long long)r->o.learn.steps);
+        return pol_fail(r->ctx, s, "%s: stopped before step %lld of %lld; --resume goes on", r->folder.path,
+                        (long long)r->ck.step, (long long)r->o.learn.steps);
     }
-    if (s < 0 && !r->saved) {
-        char *text = pol_strdup(r->ctx, pol_error_text(r->ctx));
-        (void)pol_remove_tree(r->ctx, r->o.out);
-        pol_fail(r->ctx, s, "%s%s", text ? text : "", s == POL_EINTERRUPTED ? " before anything could be saved" : "");
-        pol_free(r->ctx, text);
-    }
+    char *text = pol_strdup(r->ctx, pol_error_text(r->ctx));
+    if (!r->saved && r->folder.made)
+        pol_run_folder_discard(&r->folder);
+    else if (r->begun)
+        (void)pol_job_write_json(r, "failed");
+    if (text)
+        pol_fail(r->ctx, s, "%s%s", text, s == POL_EINTERRUPTED && !r->saved ? " before anything could be saved" : "");
+    pol_free(r->ctx, text);
     return s;
 }
 
 static pol_status run_job(pol_job *r)
 {
     json_t *old = NULL;
-    int lock = -1;
-    pol_plan plan;
-    POL_TRY(name_files(r));
-    POL_TRY(pol_inputs_open(r->ctx, &r->o, &r->in));
-    POL_TRY(pol_plan_make(&r->o, &r->in, &plan));
-    if (r->watch && r->watch->plan)
-        r->watch->plan(r->watch->user, &plan);
-    r->json = pol_job_new_json(r);
-    POL_TRY(pol_inputs_json(&r->o, &r->in, r->json));
-    pol_status s = enter_folder(r, &old, &lock);
-    if (s == POL_OK && old && !strcmp(json_string_value(json_object_get(old, "status")), "done"))
-        s = pol_job_read_results(r, old);
-    else if (s == POL_OK)
-        s = leave_folder(r, work(r, old));
+    bool done = false;
+    POL_TRY(pol_run_folder_open(r->ctx, r->o.out, r->o.resume, &r->folder));
+    pol_status s = prepare(r, &old);
+    if (s == POL_OK && old)
+        s = is_done(r, old, &done);
+    if (s == POL_OK)
+        s = done ? pol_job_read_results(r, old) : work(r, old);
     json_decref(old);
-    if (lock >= 0)
-        close(lock);
-    return s;
+    return s < 0 ? leave(r, s) : POL_OK;
 }
 
-pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch, pol_prune_result *result)
+pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch,
+                     pol_prune_result *result)
 {
     pol_job r = {.ctx = ctx, .o = *o, .watch = watch, .started = pol_seconds(), .result = result};
     memset(result, 0, sizeof *result);
     POL_TRY(pol_prune_resolve(ctx, &r.o));
     result->steps = r.o.learn.steps;
     pol_status s = run_job(&r);
-    pol_status closed = pol_step_log_close(&r.log);
+    const pol_status closed = pol_step_log_close(&r.log);
     pol_trainer_free(r.trainer);
     pol_distribution_free(r.dist);
     pol_forward_free(r.forward);
     pol_model_free(r.model);
     pol_inputs_close(&r.in);
     pol_checkpoint_free(&r.ck);
+    pol_run_folder_close(&r.folder);
     pol_free(ctx, r.initial_s);
     pol_free(ctx, r.mask);
     pol_free(ctx, r.batch_ids);
-    pol_free(ctx, r.json_path);
-    pol_free(ctx, r.log_path);
-    pol_free(ctx, r.ck_path);
     json_decref(r.json);
     return s < 0 ? s : closed;
 }

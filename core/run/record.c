@@ -1,57 +1,103 @@
-/* record.c - the parts of run.json: inputs with their hashes, outcomes; and comparing a run's with a new call's. */
+/* record.c - the parts of run.json: inputs with their hashes, outcomes; and whether a new call agrees with a run. */
 #include <math.h>
-#include <string.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/model/source.h"
 #include "core/run/run.h"
 
-/* The absolute form of a path, so that a run can be used from any folder. */
-static json_t *absolute(const char *path)
+enum { JSON_LIMIT = 1 << 24 };
+
+/* {"path", "hash"} of an input. The path is absolute, so that a run can be used from any folder. */
+static pol_status input_json(pol_context *ctx, const char *path, const char *hash, json_t **out)
 {
     char *real = realpath(path, NULL);
-    json_t *j = json_string(real ? real : path);
+    *out = json_pack("{ss ss}", "path", real ? real : path, "hash", hash);
     free(real);
-    return j ? j : json_null(); /* a name that is not UTF-8 */
+    return *out ? POL_OK : pol_fail(ctx, POL_EARG, "%s: a path that is not UTF-8 has no place in a run's record", path);
+}
+
+static pol_status file_json(pol_context *ctx, const char *path, json_t **out)
+{
+    char hash[33];
+    POL_TRY(pol_file_hash(ctx, path, hash));
+    return input_json(ctx, path, hash, out);
+}
+
+static pol_status model_json(const pol_prune_settings *o, pol_inputs *in, json_t *run)
+{
+    const pol_config *c = pol_source_config(in->src);
+    char hash[33];
+    json_t *model;
+    POL_TRY(pol_source_hash(in->src, hash));
+    POL_TRY(input_json(in->ctx, o->model, hash, &model));
+    json_object_set_new(model, "family", json_string(c->family));
+    json_object_set_new(model, "params", json_integer((json_int_t)pol_config_total_params(c)));
+    json_object_set_new(model, "block_params", json_integer((json_int_t)pol_config_block_params(c)));
+    json_object_set_new(run, "model", model);
+    return POL_OK;
+}
+
+static pol_status data_json(const pol_prune_settings *o, pol_inputs *in, json_t *run)
+{
+    const pol_sequences *t = &in->text;
+    json_t *files = json_array(), *file;
+    json_object_set_new(run, "data",
+                        json_pack("{so ss sI sI sI sI ss ss}", "files", files, "format",
+                                  pol_text_format_name(t->format), "documents", (json_int_t)t->documents, "sequences",
+                                  (json_int_t)t->n, "seq_len", (json_int_t)t->seq_len, "learnt_from",
+                                  (json_int_t)in->n_learn, "bos", pol_bos_name(t->bos), "hash", t->hash));
+    for (int64_t i = 0; i < o->n_data; i++) {
+        POL_TRY(file_json(in->ctx, o->data[i], &file));
+        json_array_append_new(files, file);
+    }
+    return POL_OK;
 }
 
 pol_status pol_inputs_json(const pol_prune_settings *o, pol_inputs *in, json_t *run)
 {
-    const pol_config *c = pol_source_config(in->src);
-    char hash[33];
-    POL_TRY(pol_source_hash(in->src, hash));
-    json_object_set_new(run, "model", json_pack("{so ss ss sI sI}", "path", absolute(o->model), "hash", hash, "family", c->family, "params",
-                                                (json_int_t)pol_config_total_params(c), "block_params",
-                                                (json_int_t)pol_config_block_params(c)));
-    json_t *files = json_array();
-    for (int64_t i = 0; i < o->n_data; i++) {
-        pol_status s = pol_file_hash(in->ctx, o->data[i], hash);
-        if (s < 0) {
-            json_decref(files);
-            return s;
-        }
-        json_array_append_new(files, json_pack("{so ss}", "path", absolute(o->data[i]), "hash", hash));
+    json_t *part;
+    POL_TRY(model_json(o, in, run));
+    POL_TRY(data_json(o, in, run));
+    if (in->init_mask) {
+        POL_TRY(file_json(in->ctx, in->init_mask, &part));
+        json_object_set_new(run, "init", part);
     }
-    json_object_set_new(run, "data", json_pack("{so ss sI sI sI sI ss ss}", "files", files, "format", pol_text_format_name(in->text.format),
-                                               "documents", (json_int_t)in->text.documents, "sequences", (json_int_t)in->text.n, "seq_len",
-                                               (json_int_t)in->text.seq_len, "learnt_from", (json_int_t)in->n_learn, "bos",
-                                               pol_bos_name(in->text.bos), "hash", in->text.hash));
     if (o->eval_text) {
-        POL_TRY(pol_file_hash(in->ctx, o->eval_text, hash));
-        json_object_set_new(run, "eval", json_pack("{so ss ss sI}", "path", absolute(o->eval_text), "hash", hash, "protocol", o->protocol->name,
-                                                   "chunks", (json_int_t)in->eval.n));
+        POL_TRY(file_json(in->ctx, o->eval_text, &part));
+        json_object_set_new(part, "protocol", json_string(o->protocol->name));
+        json_object_set_new(part, "chunks", json_integer((json_int_t)in->eval.n));
+        json_object_set_new(run, "eval", part);
     }
     return POL_OK;
+}
+
+pol_status pol_run_json_read(pol_context *ctx, const char *path, json_t **out)
+{
+    const char *format;
+    int64_t version;
+    POL_TRY(pol_json_read(ctx, path, JSON_LIMIT, out));
+    pol_status s = pol_json_str(ctx, path, *out, "format", &format);
+    if (s == POL_OK && strcmp(format, "pollard-run"))
+        s = pol_fail(ctx, POL_EFORMAT, "%s: 'format' is '%s', not 'pollard-run'", path, format);
+    if (s == POL_OK)
+        s = pol_json_int(ctx, path, *out, "version", 1, 1, &version);
+    if (s < 0) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return s;
 }
 
 static pol_status perplexity_read(pol_context *ctx, const char *where, const json_t *j, pol_perplexity *p)
 {
     const char *protocol, *bos, *format;
     const double big = 1e300;
-    POL_TRY(pol_json_num(ctx, where, j, "perplexity", 0, big, &p->perplexity));
     POL_TRY(pol_json_num(ctx, where, j, "nll", -big, big, &p->nll));
+    p->perplexity = exp(p->nll); /* null where that is too large a number */
+    POL_TRY(pol_json_num_opt(ctx, where, j, "perplexity", 0, big, &p->perplexity));
     p->standard_error = NAN; /* null for a single chunk */
     POL_TRY(pol_json_num_opt(ctx, where, j, "standard_error", 0, big, &p->standard_error));
     POL_TRY(pol_json_int(ctx, where, j, "tokens", 0, INT64_MAX, &p->tokens));
@@ -88,30 +134,71 @@ pol_status pol_outcome_read(pol_context *ctx, const char *where, const json_t *j
     return p ? perplexity_read(ctx, where, p, &x->perplexity) : POL_OK;
 }
 
-static pol_status differs(pol_context *ctx, const char *path, const char *part, const char *key, const json_t *was, const json_t *now)
+/* What a resumed run must find as it was. Another setting is wrong usage, another input unusable. */
+typedef struct comparison {
+    pol_context *ctx;
+    const char *path; /* of run.json */
+    pol_status code;
+} comparison;
+
+static pol_status differs(const comparison *c, const char *name, const json_t *was, const json_t *is)
 {
-    char *a = was ? json_dumps(was, JSON_ENCODE_ANY | JSON_COMPACT) : NULL, *b = now ? json_dumps(now, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-    pol_status s = pol_fail(ctx, POL_EARG, "%s: %s.%s was %s, this call has %s; a resumed run keeps what it was started with", path, part, key,
-                            a ? a : "absent", b ? b : "absent");
+    const size_t flags = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9);
+    char *a = was ? json_dumps(was, flags) : NULL, *b = is ? json_dumps(is, flags) : NULL;
+    pol_fail(c->ctx, c->code, "%s: %s was %s and is %s in this call; a resumed run keeps what it was started with",
+             c->path, name, a ? a : "absent", b ? b : "absent");
     free(a);
     free(b);
+    return c->code;
+}
+
+/* A file may have moved: its hash counts, not its path. */
+static bool is_place(const char *key) { return !strcmp(key, "path") || !strcmp(key, "files"); }
+
+/* Objects are compared key by key, so that the one value that differs is named. */
+static pol_status same(const comparison *c, const char *name, json_t *was, json_t *is)
+{
+    if (!json_is_object(was) || !json_is_object(is))
+        return json_equal(was, is) ? POL_OK : differs(c, name, was, is);
+    json_t *both = json_object(), *unused; /* the keys of either */
+    if (!both || json_object_update(both, is) < 0 || json_object_update(both, was) < 0) {
+        json_decref(both);
+        return pol_fail(c->ctx, POL_ENOMEM, "no memory to compare %s", name);
+    }
+    const char *key;
+    pol_status s = POL_OK;
+    json_object_foreach(both, key, unused)
+    {
+        if (is_place(key))
+            continue;
+        char *inner = pol_format(c->ctx, "%s.%s", name, key);
+        s = inner ? same(c, inner, json_object_get(was, key), json_object_get(is, key)) : POL_ENOMEM;
+        pol_free(c->ctx, inner);
+        if (s < 0)
+            break;
+    }
+    json_decref(both);
     return s;
 }
 
 pol_status pol_run_json_matches(pol_context *ctx, const char *path, const json_t *run, const json_t *now)
 {
-    /* A file may have moved: its hash counts, not its path. */
-    static const char *const parts[] = {"settings", "model", "data", "eval"};
+    static const struct {
+        const char *name;
+        pol_status code;
+    } parts[] = {{"settings", POL_EARG},
+                 {"model", POL_EFORMAT},
+                 {"data", POL_EFORMAT},
+                 {"init", POL_EFORMAT},
+                 {"eval", POL_EFORMAT}};
     for (size_t i = 0; i < POL_COUNT(parts); i++) {
-        const json_t *a = json_object_get(run, parts[i]), *b = json_object_get(now, parts[i]);
-        if (!a != !b)
-            return pol_fail(ctx, POL_EARG, "%s: the run was started %s '%s'; a resumed run keeps what it was started with", path,
-                            a ? "with" : "without", parts[i]);
-        const char *key;
-        json_t *v;
-        json_object_foreach((json_t *)b, key, v)
-            if (strcmp(key, "path") && strcmp(key, "files") && !json_equal(json_object_get(a, key), v))
-                return differs(ctx, path, parts[i], key, json_object_get(a, key), v);
+        const comparison c = {ctx, path, parts[i].code};
+        json_t *was = json_object_get(run, parts[i].name), *is = json_object_get(now, parts[i].name);
+        if (!was != !is)
+            return pol_fail(ctx, POL_EARG,
+                            "%s: the run was started %s '%s'; a resumed run keeps what it was started with", path,
+                            was ? "with" : "without", parts[i].name);
+        POL_TRY(same(&c, parts[i].name, was, is));
     }
     return POL_OK;
 }

@@ -14,7 +14,21 @@
 #define POL_RUN_INITIAL "initial-mask.json"
 #define POL_RUN_CHECKPOINT "checkpoint.bin"
 
-enum { POL_RUN_JSON_LIMIT = 1 << 24 };
+/* The folder of a run, in which this process alone works. */
+typedef struct pol_run_folder {
+    pol_context *ctx;
+    char *path;
+    char *json, *log, *mask, *initial, *checkpoint; /* paths of its files */
+    int lock;                                       /* descriptor that holds the folder */
+    bool made;                                      /* by this call: it held nothing before */
+} pol_run_folder;
+
+/* Makes the folder, or takes up one that a run has been working in; with `resume` only. What a killed process was
+ * writing there is removed. On failure nothing has been made and *f is zeroed. */
+pol_status pol_run_folder_open(pol_context *ctx, const char *path, bool resume, pol_run_folder *f);
+/* Removes the files of a run and the folder, unless something else lies in it. */
+void pol_run_folder_discard(pol_run_folder *f);
+void pol_run_folder_close(pol_run_folder *f); /* takes a zeroed one */
 
 /* Everything opened that a plan and a run need, before any weight is read. */
 typedef struct pol_inputs {
@@ -23,10 +37,11 @@ typedef struct pol_inputs {
     pol_tokenizer *tok;
     pol_backend *be;
     pol_units *units;
-    pol_sequences text;   /* calibration, all of it */
-    int64_t n_learn;      /* the first ones are learnt from, the last held_out judge */
-    pol_sequences init;   /* recut for the metric; n = 0 where it needs none */
-    pol_sequences eval;   /* n = 0 where there is none */
+    pol_sequences text;               /* calibration, all of it */
+    int64_t n_learn;                  /* the first ones are learnt from, the last held_out judge */
+    pol_sequences init;               /* recut for the metric; n = 0 where it needs none */
+    pol_sequences eval;               /* n = 0 where there is none */
+    char *init_mask;                  /* mask.json of the run to begin from; NULL = metric */
     double init_keep[POL_UNIT_KINDS]; /* mean initial probability of each kind */
     int64_t max_tokens, max_seq_len;  /* of a forward pass */
 } pol_inputs;
@@ -36,11 +51,14 @@ void pol_inputs_close(pol_inputs *in);
 
 pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan);
 
-/* run.json. `inputs` and `settings` are written once; results are added as they come. */
+/* run.json. Settings and inputs (model, data, eval, init, each with its hash) are written once, results as they come.
+ */
 json_t *pol_settings_json(const pol_prune_settings *o);
-pol_status pol_outcome_read(pol_context *ctx, const char *where, const json_t *j, pol_outcome *x);
 pol_status pol_inputs_json(const pol_prune_settings *o, pol_inputs *in, json_t *run);
-/* POL_EARG naming the first setting or input that differs from those of the run. */
+/* A file that is a run.json of this version. *out is yours: json_decref(). */
+pol_status pol_run_json_read(pol_context *ctx, const char *path, json_t **out);
+pol_status pol_outcome_read(pol_context *ctx, const char *where, const json_t *j, pol_outcome *x);
+/* Names the first setting (POL_EARG) or input (POL_EFORMAT) that differs from those of the run. */
 pol_status pol_run_json_matches(pol_context *ctx, const char *path, const json_t *run, const json_t *now);
 
 /* log.jsonl: lines of steps >= `next` are cut off, then lines are appended. */
@@ -51,10 +69,12 @@ typedef struct pol_step_log {
 } pol_step_log;
 pol_status pol_step_log_open(pol_context *ctx, const char *path, int64_t next, pol_step_log *log);
 pol_status pol_step_log_add(pol_step_log *log, const json_t *line);
+pol_status pol_step_log_sync(pol_step_log *log);  /* to disk */
 pol_status pol_step_log_close(pol_step_log *log); /* takes a zeroed one */
 
-uint64_t pol_memory_available(void); /* bytes this process may still take: the system's figure or a cgroup's, the smaller */
-uint64_t pol_memory_peak(void);      /* highest resident size of this process */
-double pol_seconds(void);            /* monotonic clock */
+uint64_t
+pol_memory_available(void);     /* bytes this process may still take: the system's figure or a cgroup's, the smaller */
+uint64_t pol_memory_peak(void); /* highest resident size of this process */
+double pol_seconds(void);       /* monotonic clock */
 
 #endif

@@ -1,63 +1,97 @@
 /* settings.c - presets of the methods, what follows from what, and the settings as JSON. */
-#include <math.h>
 #include <string.h>
 
 #include "core/run/run.h"
 
-const char *pol_method_name(pol_method m) { return m == POL_METHOD_UNITS ? "units" : "reference"; }
+const char *const pol_method_names[] = {[POL_METHOD_UNITS] = "units", [POL_METHOD_REFERENCE] = "reference", NULL};
+const char *const pol_select_names[] = {[POL_SELECT_BEST] = "best", [POL_SELECT_LAST] = "last", NULL};
 
-static const char *select_name(pol_select s) { return s == POL_SELECT_BEST ? "best" : "last"; }
+/* Forward sequences of the two methods where the caller names none. The reference's are 15,000 steps of two masks that
+ * see eight sequences each. */
+static const int64_t UNITS_PASSES = 3000, REFERENCE_PASSES = 240000;
 
-static const char *const baseline_names[] = {
-    [POL_BASELINE_LEAVE_ONE_OUT] = "leave-one-out", [POL_BASELINE_MOVING_AVERAGE] = "moving-average", [POL_BASELINE_NONE] = "none"};
-static const char *const score_names[] = {[POL_SCORE_SQRT] = "sqrt", [POL_SCORE_TEXTBOOK] = "textbook"};
-static const char *const schedule_names[] = {
-    [POL_SCHEDULE_COSINE] = "cosine", [POL_SCHEDULE_LINEAR] = "linear", [POL_SCHEDULE_CONSTANT] = "constant"};
-static const char *const budget_names[] = {[POL_BUDGET_SEPARATE] = "separate", [POL_BUDGET_JOINT] = "joint"};
-
-void pol_prune_defaults(pol_method method, int64_t passes, pol_prune_settings *o)
+void pol_prune_defaults(pol_method method, pol_prune_settings *o)
 {
-    memset(o, 0, sizeof *o);
-    o->seq_len = 128;
-    o->protocol = pol_protocol_find("paper");
-    o->granularity = POL_HEADS | POL_CHANNELS;
-    o->method = method;
-    o->init = POL_METRIC_WANDA_SP;
-    o->init_sequences = 128;
-    o->batch = 8;
+    *o = (pol_prune_settings){
+        .seq_len = 128,
+        .protocol = pol_protocol_find("paper"),
+        .granularity = POL_HEADS | POL_CHANNELS,
+        .method = method,
+        .init = POL_METRIC_WANDA_SP,
+        .init_sequences = 128,
+        .held_out = POL_AUTO,
+        .eval_every = POL_AUTO,
+        .batch = 8,
+    };
     switch (method) {
     case POL_METHOD_UNITS:
-        o->passes = passes ? passes : 3000;
+        o->passes = UNITS_PASSES;
         pol_learn_units(o->passes, &o->learn);
-        o->init_seq_len = o->seq_len;
+        o->init_seq_len = POL_AUTO;
         o->select = POL_SELECT_BEST;
         break;
     case POL_METHOD_REFERENCE:
-        o->passes = passes ? passes : 240000;
+        o->passes = REFERENCE_PASSES;
         pol_learn_reference(o->passes / 16, &o->learn);
         o->init_seq_len = 1024;
         o->select = POL_SELECT_LAST;
         break;
     }
-    /* Judging costs about a tenth of the learning. */
-    o->held_out = pol_min_i64(pol_max_i64(o->passes / 50, 32), 128);
-    o->eval_every = pol_max_i64(1, (o->learn.steps + 4) / 5);
+}
+
+/* Judging costs about a tenth of the learning: a fiftieth of its sequences, five times. */
+static void fill_automatic(pol_prune_settings *o)
+{
+    if (o->init_seq_len == POL_AUTO)
+        o->init_seq_len = o->seq_len;
+    if (o->held_out == POL_AUTO)
+        o->held_out = pol_min_i64(pol_max_i64(o->passes / 50, 32), 128);
+    if (o->eval_every == POL_AUTO)
+        o->eval_every = (o->learn.steps + 4) / 5;
+}
+
+/* Shares by kind: of kinds that may go, and under a budget that has such shares. */
+static pol_status fill_budget(pol_context *ctx, pol_prune_settings *o)
+{
+    pol_budget *b = &o->learn.budget;
+    b->keep_params = o->keep;
+    for (pol_unit_kind k = 0; k < POL_UNIT_KINDS; k++) {
+        b->keep[k] = o->keep_kind[k] != 0 ? o->keep_kind[k] : o->keep;
+        if (o->keep_kind[k] == 0)
+            continue;
+        if (b->mode == POL_BUDGET_JOINT)
+            return pol_fail(ctx, POL_EARG, "keep of %s is %g: a joint budget has no shares by kind",
+                            pol_unit_kind_name(k), o->keep_kind[k]);
+        if (!(o->granularity & 1u << k))
+            return pol_fail(ctx, POL_EARG, "keep of %s is %g: the granularity leaves them all", pol_unit_kind_name(k),
+                            o->keep_kind[k]);
+    }
+    return POL_OK;
 }
 
 pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
 {
+    const int64_t most = INT64_C(1) << 40;
+    const int64_t per_step = (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
+    if (o->passes > 0 && per_step > o->passes)
+        return pol_fail(ctx, POL_EARG, "passes: %lld forward sequences are less than the %lld of one step",
+                        (long long)o->passes, (long long)per_step);
+    o->learn.steps = per_step > 0 ? o->passes / per_step : 0;
+    fill_automatic(o);
     const struct {
         const char *name;
         int64_t value, lo, hi;
     } ranges[] = {
         {"sequence length", o->seq_len, 2, 1 << 20},
-        {"passes", o->passes, 0, INT64_C(1) << 40},
+        {"calibration sequences at most", o->max_sequences, 0, most},
+        {"evaluation chunks at most", o->eval_limit, 0, most},
+        {"passes", o->passes, 0, most},
         {"batch", o->batch, 1, 1 << 20},
         {"held-out sequences", o->held_out, 0, 1 << 30},
         {"initialisation sequences", o->init_sequences, 1, 1 << 30},
         {"initialisation sequence length", o->init_seq_len, 2, 1 << 20},
-        {"steps between judgements", o->eval_every, 0, INT64_C(1) << 40},
-        {"steps between checkpoints", o->checkpoint_every, 0, INT64_C(1) << 40},
+        {"steps between judgements", o->eval_every, 0, most},
+        {"steps between checkpoints", o->checkpoint_every, 0, most},
         {"masks per step", o->learn.mask_samples, 1, 1 << 20},
         {"sequences per mask", o->learn.sequences_per_mask, 1, 1 << 20},
     };
@@ -65,54 +99,66 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
         if (ranges[i].value < ranges[i].lo || ranges[i].value > ranges[i].hi)
             return pol_fail(ctx, POL_EARG, "%s: %lld is outside %lld..%lld", ranges[i].name, (long long)ranges[i].value,
                             (long long)ranges[i].lo, (long long)ranges[i].hi);
-    const unsigned all = POL_HEADS | POL_CHANNELS | POL_BLOCKS;
-    if (!o->granularity || (o->granularity & ~all))
+    if (!o->granularity || (o->granularity & ~(unsigned)(POL_HEADS | POL_CHANNELS | POL_BLOCKS)))
         return pol_fail(ctx, POL_EARG, "granularity: none of heads, channels, blocks is chosen");
     if (o->select == POL_SELECT_BEST && !o->held_out)
         return pol_fail(ctx, POL_EARG, "held-out sequences: 0, but the best probabilities are to be chosen by them");
-    const int64_t per_step = (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
-    o->learn.steps = o->passes / per_step;
-    if (o->passes && !o->learn.steps)
-        return pol_fail(ctx, POL_EARG, "passes: %lld forward sequences are less than the %lld of one step", (long long)o->passes,
-                        (long long)per_step);
-    o->learn.budget.keep_params = o->keep;
-    for (int k = 0; k < POL_UNIT_KINDS; k++)
-        o->learn.budget.keep[k] = o->keep_kind[k] != 0 ? o->keep_kind[k] : o->keep;
+    POL_TRY(fill_budget(ctx, o));
     return o->learn.steps ? pol_learn_check(ctx, &o->learn) : POL_OK;
 }
 
 static json_t *granularity_json(unsigned granularity)
 {
+    static const struct {
+        const char *name;
+        unsigned kinds;
+    } parts[] = {{"heads", POL_HEADS}, {"channels", POL_CHANNELS}, {"blocks", POL_BLOCKS}};
     json_t *a = json_array();
-    if (granularity & POL_HEADS)
-        json_array_append_new(a, json_string("heads"));
-    if (granularity & POL_CHANNELS)
-        json_array_append_new(a, json_string("channels"));
-    if (granularity & POL_BLOCKS)
-        json_array_append_new(a, json_string("blocks"));
+    for (size_t i = 0; i < POL_COUNT(parts); i++)
+        if (granularity & parts[i].kinds)
+            json_array_append_new(a, json_string(parts[i].name));
     return a;
+}
+
+static json_t *keep_json(const pol_prune_settings *o)
+{
+    const pol_budget *b = &o->learn.budget;
+    if (b->mode == POL_BUDGET_JOINT)
+        return json_pack("{sf}", "params", b->keep_params);
+    json_t *keep = json_object();
+    for (pol_unit_kind k = 0; k < POL_UNIT_KINDS; k++)
+        if (o->granularity & 1u << k)
+            json_object_set_new(keep, pol_unit_kind_name(k), json_real(b->keep[k]));
+    return keep;
+}
+
+static json_t *init_json(const pol_prune_settings *o)
+{
+    if (o->init_run)
+        return json_pack("{ss}", "metric", "run");
+    return json_pack("{sssIsI}", "metric", pol_metric_name(o->init), "sequences", (json_int_t)o->init_sequences,
+                     "seq_len", (json_int_t)o->init_seq_len);
+}
+
+static json_t *text_json(const pol_prune_settings *o)
+{
+    return json_pack("{ss ss* ss* sI sI ss sI}", "format", pol_text_format_name(o->text.format), "field", o->text.field,
+                     "separator", o->text.separator, "max_sequences", (json_int_t)o->max_sequences, "seq_len",
+                     (json_int_t)o->seq_len, "bos", pol_bos_name(o->bos), "eval_limit", (json_int_t)o->eval_limit);
 }
 
 json_t *pol_settings_json(const pol_prune_settings *o)
 {
     const pol_learn_settings *l = &o->learn;
-    json_t *keep = json_object();
-    if (l->budget.mode == POL_BUDGET_JOINT)
-        json_object_set_new(keep, "params", json_real(l->budget.keep_params));
-    else
-        for (int k = 0; k < POL_UNIT_KINDS; k++)
-            if (o->granularity & 1u << k)
-                json_object_set_new(keep, pol_unit_kind_name((pol_unit_kind)k), json_real(l->budget.keep[k]));
-    json_t *init = o->init_run ? json_pack("{ss}", "run", o->init_run)
-                               : json_pack("{sssIsI}", "metric", pol_metric_name(o->init), "sequences", (json_int_t)o->init_sequences,
-                                           "seq_len", (json_int_t)o->init_seq_len);
-    json_t *j = json_pack(
-        "{ss so ss so sI sI si si sb ss si ss sb sf ss sf sI so sI sI ss sI}", "method", pol_method_name(o->method), "granularity",
-        granularity_json(o->granularity), "budget", budget_names[l->budget.mode], "keep", keep, "passes", (json_int_t)o->passes, "steps",
-        (json_int_t)l->steps, "mask_samples", (int)l->mask_samples, "sequences_per_mask", (int)l->sequences_per_mask, "shared_sequences",
-        (int)l->shared_sequences, "baseline", baseline_names[l->baseline], "baseline_window", (int)l->baseline_window, "score",
-        score_names[l->score], "normalise", (int)l->normalise, "learning_rate", l->steps ? pol_learning_rate(l, 0) : l->learning_rate,
-        "schedule", schedule_names[l->schedule], "smin", (double)l->smin, "seed", (json_int_t)l->seed, "init", init, "held_out",
-        (json_int_t)o->held_out, "eval_every", (json_int_t)o->eval_every, "select", select_name(o->select), "batch", (json_int_t)o->batch);
-    return j;
+    return json_pack("{ss so ss so sI sI si si sb ss si ss sb sf ss sf sI so so sI sI ss sI}", "method",
+                     pol_method_names[o->method], "granularity", granularity_json(o->granularity), "budget",
+                     pol_budget_mode_names[l->budget.mode], "keep", keep_json(o), "passes", (json_int_t)o->passes,
+                     "steps", (json_int_t)l->steps, "mask_samples", (int)l->mask_samples, "sequences_per_mask",
+                     (int)l->sequences_per_mask, "shared_sequences", (int)l->shared_sequences, "baseline",
+                     pol_baseline_names[l->baseline], "baseline_window", (int)l->baseline_window, "score",
+                     pol_score_names[l->score], "normalise", (int)l->normalise, "learning_rate",
+                     l->steps ? pol_learning_rate(l, 0) : l->learning_rate, "schedule", pol_schedule_names[l->schedule],
+                     "smin", (double)l->smin, "seed", (json_int_t)l->seed, "text", text_json(o), "init", init_json(o),
+                     "held_out", (json_int_t)o->held_out, "eval_every", (json_int_t)o->eval_every, "select",
+                     pol_select_names[o->select], "batch", (json_int_t)o->batch, "text", text_json(o));
 }

@@ -39,7 +39,8 @@ pol_status pol_step_log_open(pol_context *ctx, const char *path, int64_t next, p
         const bool cut = keep < m.size;
         pol_map_close(&m);
         if (cut && truncate(path, (off_t)keep) < 0)
-            return pol_fail(ctx, POL_EIO, "%s: cannot be cut back to step %lld: %s", path, (long long)next, strerror(errno));
+            return pol_fail(ctx, POL_EIO, "%s: cannot be cut back to step %lld: %s", path, (long long)next,
+                            strerror(errno));
     }
     log->path = pol_strdup(ctx, path);
     if (!log->path)
@@ -56,7 +57,15 @@ pol_status pol_step_log_open(pol_context *ctx, const char *path, int64_t next, p
 
 pol_status pol_step_log_add(pol_step_log *log, const json_t *line)
 {
-    if (json_dumpf(line, log->stream, JSON_COMPACT | JSON_REAL_PRECISION(9)) < 0 || fputc('\n', log->stream) == EOF || fflush(log->stream) != 0)
+    if (json_dumpf(line, log->stream, JSON_COMPACT | JSON_REAL_PRECISION(9)) < 0 || fputc('\n', log->stream) == EOF ||
+        fflush(log->stream) != 0)
+        return pol_fail(log->ctx, POL_EIO, "%s: cannot be written: %s", log->path, strerror(errno));
+    return POL_OK;
+}
+
+pol_status pol_step_log_sync(pol_step_log *log)
+{
+    if (log->stream && fsync(fileno(log->stream)) < 0)
         return pol_fail(log->ctx, POL_EIO, "%s: cannot be written: %s", log->path, strerror(errno));
     return POL_OK;
 }

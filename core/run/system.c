@@ -6,31 +6,47 @@
 
 #include "core/run/run.h"
 
-/* First number of a small system file, or after `key` in it. */
-static bool system_number(const char *path, const char *key, unsigned long long *out)
+/* First number of a small system file, or after `key` at the start of a line of it. */
+static bool system_number(const char *path, const char *key, uint64_t *out)
 {
     FILE *f = fopen(path, "re");
     if (!f)
         return false;
+    const size_t skip = strlen(key);
+    unsigned long long n;
     char line[256];
     bool found = false;
-    while (!found && fgets(line, sizeof line, f)) {
-        const char *at = key ? strstr(line, key) : line;
-        found = at && sscanf(at + (key ? strlen(key) : 0), " %llu", out) == 1;
-    }
+    while (!found && fgets(line, sizeof line, f))
+        found = !strncmp(line, key, skip) && sscanf(line + skip, " %llu", &n) == 1;
     fclose(f);
+    if (found)
+        *out = n;
     return found;
+}
+
+/* What a container's limit leaves. Cached files count as used there, and go when memory is asked for. */
+static bool cgroup_left(uint64_t *left)
+{
+    uint64_t limit, used, active = 0, inactive = 0;
+    if (!system_number("/sys/fs/cgroup/memory.max", "", &limit) ||
+        !system_number("/sys/fs/cgroup/memory.current", "", &used))
+        return false; /* no cgroup of version 2, or "max": no limit */
+    system_number("/sys/fs/cgroup/memory.stat", "active_file ", &active);
+    system_number("/sys/fs/cgroup/memory.stat", "inactive_file ", &inactive);
+    const uint64_t cached = active + inactive;
+    used -= cached < used ? cached : used;
+    *left = limit > used ? limit - used : 0;
+    return true;
 }
 
 uint64_t pol_memory_available(void)
 {
-    unsigned long long kib, limit, used;
-    uint64_t free_bytes = system_number("/proc/meminfo", "MemAvailable:", &kib) ? kib * 1024 : UINT64_MAX;
-    if (system_number("/sys/fs/cgroup/memory.max", NULL, &limit) && system_number("/sys/fs/cgroup/memory.current", NULL, &used)) {
-        const uint64_t left = limit > used ? limit - used : 0;
-        free_bytes = left < free_bytes ? left : free_bytes;
-    }
-    return free_bytes;
+    uint64_t kib, left, available = UINT64_MAX;
+    if (system_number("/proc/meminfo", "MemAvailable:", &kib))
+        available = kib * 1024;
+    if (cgroup_left(&left) && left < available)
+        available = left;
+    return available;
 }
 
 uint64_t pol_memory_peak(void)

@@ -19,7 +19,7 @@ static pol_status open_model_of(pol_context *ctx, const char *file, pol_source *
 {
     json_t *run, *model;
     const char *path, *hash;
-    POL_TRY(pol_json_read(ctx, file, POL_RUN_JSON_LIMIT, &run));
+    POL_TRY(pol_run_json_read(ctx, file, &run));
     pol_status s = pol_json_object(ctx, file, run, "model", &model);
     if (s == POL_OK)
         s = pol_json_str(ctx, file, model, "path", &path);
@@ -31,7 +31,8 @@ static pol_status open_model_of(pol_context *ctx, const char *file, pol_source *
     if (s == POL_OK)
         s = pol_source_hash(*src, now);
     if (s == POL_OK && strcmp(now, hash))
-        s = pol_fail(ctx, POL_EFORMAT, "%s: the model %s has changed since the run: hash %s, then %s", file, path, now, hash);
+        s = pol_fail(ctx, POL_EFORMAT, "%s: the model %s has changed since the run: its hash is %s and was %s", file,
+                     path, now, hash);
     json_decref(run);
     return s;
 }
@@ -44,7 +45,8 @@ static pol_status open_run(pol_context *ctx, const char *path, pol_target *t)
     if (s == POL_OK)
         s = pol_units_new(ctx, pol_source_config(t->src), &t->units);
     if (s == POL_OK && !pol_path_exists(mask))
-        s = pol_fail(ctx, POL_EFORMAT, "%s: the run is unfinished: it has no " POL_RUN_MASK "; 'pollard prune --resume' ends it", path);
+        s = pol_fail(ctx, POL_EFORMAT,
+                     "%s: the run is unfinished: it has no " POL_RUN_MASK "; 'pollard prune --resume' ends it", path);
     if (s == POL_OK) {
         t->mask = pol_alloc(ctx, (size_t)t->units->n);
         t->s = pol_alloc_array(ctx, t->units->n, sizeof *t->s);
@@ -69,6 +71,13 @@ pol_status pol_target_open(pol_context *ctx, const char *path, pol_target *out)
     if (s < 0)
         pol_target_close(out);
     return s;
+}
+
+void pol_target_config(const pol_target *t, pol_config *out)
+{
+    *out = *pol_source_config(t->src);
+    if (t->mask)
+        pol_mask_config(t->units, t->mask, pol_source_config(t->src), out);
 }
 
 void pol_target_close(pol_target *t)

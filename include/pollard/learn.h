@@ -33,6 +33,11 @@ typedef enum pol_score { POL_SCORE_SQRT = 0, POL_SCORE_TEXTBOOK } pol_score;
 
 typedef enum pol_schedule { POL_SCHEDULE_COSINE = 0, POL_SCHEDULE_LINEAR, POL_SCHEDULE_CONSTANT } pol_schedule;
 
+/* What these choices are called, by number; NULL at the end. */
+POL_API extern const char *const pol_baseline_names[]; /* "leave-one-out", ... */
+POL_API extern const char *const pol_score_names[];
+POL_API extern const char *const pol_schedule_names[];
+
 typedef struct pol_learn_settings {
     int32_t mask_samples;        /* K, masks of a step; 2 or more except with NONE */
     int32_t sequences_per_mask;  /* nb */
@@ -49,7 +54,7 @@ typedef struct pol_learn_settings {
     pol_budget budget;
 } pol_learn_settings;
 
-/* S16 (method `units`) for a number of forward sequences: K = 16, 1 shared sequence, leave-one-out, sqrt score, normalised, learning rate 0
+/* Method `units` for a number of forward sequences: K = 16, 1 shared sequence, leave-one-out, sqrt score, normalised, learning rate 0
  * (sized to the passes), cosine, smin 0.003. And the paper's code (method `reference`): K = 2, 8 shared sequences, moving average W = 5, sqrt
  * score, learning rate 2e-3, cosine, smin 0. Seed 42; budget keeps are left at 0 for the caller. */
 POL_API void pol_learn_units(int64_t passes, pol_learn_settings *out);
@@ -91,6 +96,16 @@ typedef struct pol_step_report {
     double learning_rate;
     double mean_entropy; /* after the step, of the Bernoulli variables, nats a unit */
 } pol_step_report;
+
+/* What the forward sequences of a run are spent on. */
+typedef enum pol_purpose {
+    POL_PURPOSE_INIT = 0, /* activation statistics for the initial probabilities */
+    POL_PURPOSE_LEARN,    /* the masks of the trainer's steps */
+    POL_PURPOSE_HELD_OUT, /* hard masks on calibration text that is not learnt from */
+    POL_PURPOSE_EVAL,     /* perplexity on a text of the user's */
+    POL_PURPOSES
+} pol_purpose;
+POL_API extern const char *const pol_purpose_names[]; /* "initialisation", "learning", "held_out", "evaluation" */
 
 typedef struct pol_trainer pol_trainer;
 /* Everything but `o` (copied) is borrowed. `n_sequences`: size of the calibration set. */

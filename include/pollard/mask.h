@@ -86,14 +86,15 @@ POL_API void pol_distribution_sample(const pol_distribution *d, uint64_t seed, u
 /* SEPARATE: each kind keeps keep[kind] of its own units, over all layers together. JOINT: the parameters of all that
  * the granularity covers are kept to `keep_params`; a unit weighs what it costs. */
 typedef enum pol_budget_mode { POL_BUDGET_SEPARATE = 0, POL_BUDGET_JOINT } pol_budget_mode;
+POL_API extern const char *const pol_budget_mode_names[]; /* "separate", "joint", NULL */
 typedef struct pol_budget {
     pol_budget_mode mode;
     double keep[POL_UNIT_KINDS]; /* SEPARATE */
     double keep_params;          /* JOINT: share of decoder-block parameters */
 } pol_budget;
 
-/* POL_EARG, naming the value, where the budget cannot be met: a share outside (0, 1], one that keeps no unit of a kind,
- * or a joint share below what the granularity must leave untouched. */
+/* Names the value. POL_EARG: a share outside (0, 1]. POL_ELIMIT: a budget that this model cannot meet, because it keeps
+ * no unit of a kind, or because a joint share is below what the granularity must leave untouched. */
 POL_API pol_status pol_budget_check(const pol_units *u, unsigned granularity, const pol_budget *b);
 
 /* Euclidean projection of s onto {0 <= s <= 1, expected cost <= budget}: s <- clip(s - v c, 0, 1), v >= 0, c = 1

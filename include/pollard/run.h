@@ -16,11 +16,15 @@
 extern "C" {
 #endif
 
-/* UNITS: S16 of our experiments. REFERENCE: the paper's code, number for number. */
+/* UNITS: many masks on the same sequence, few forward passes. REFERENCE: the paper's code, number for number. */
 typedef enum pol_method { POL_METHOD_UNITS = 0, POL_METHOD_REFERENCE } pol_method;
-POL_API const char *pol_method_name(pol_method m);
+POL_API extern const char *const pol_method_names[]; /* by number; NULL at the end */
 
+/* Which probabilities become the mask: those whose hard mask did best on the held-out sequences, or the last. */
 typedef enum pol_select { POL_SELECT_BEST = 0, POL_SELECT_LAST } pol_select;
+POL_API extern const char *const pol_select_names[];
+
+enum { POL_AUTO = -1 }; /* a number that follows from others */
 
 typedef struct pol_prune_settings {
     /* what is pruned, on which text */
@@ -45,13 +49,15 @@ typedef struct pol_prune_settings {
     /* learning */
     pol_method method;
     pol_learn_settings learn; /* learn.budget is filled from the above; learn.steps from passes */
-    int64_t passes;           /* forward sequences for learning; steps * K * sequences per mask */
+    int64_t passes;           /* forward sequences for learning, steps * K * sequences per mask; 0 = the metric's mask */
     pol_metric init;
-    const char *init_run;     /* probabilities of an earlier run instead of a metric; NULL = metric */
-    int64_t init_sequences, init_seq_len;
-    int64_t held_out;         /* calibration sequences kept from learning, to judge hard masks by */
-    int64_t eval_every;       /* steps between such judgements; 0 = only at the end */
-    pol_select select;        /* BEST: the probabilities whose hard mask did best on them; LAST: the final ones */
+    const char *init_run;     /* probabilities of an earlier run (folder or mask.json) instead of a metric; NULL = metric */
+    int64_t init_sequences;
+    int64_t init_seq_len;     /* POL_AUTO = seq_len */
+    int64_t held_out;         /* calibration sequences kept from learning, to judge hard masks by; POL_AUTO = passes / 50
+                                 within 32..128 */
+    int64_t eval_every;       /* steps between such judgements; 0 = only at the end; POL_AUTO = a fifth of the steps */
+    pol_select select;
     int64_t checkpoint_every; /* steps; 0 = as time passes, about once in two minutes */
 
     /* the machine */
@@ -60,12 +66,10 @@ typedef struct pol_prune_settings {
     uint64_t memory_limit; /* bytes; 0 = what is free */
 } pol_prune_settings;
 
-/* The preset of a method for a number of forward sequences (0: 3,000 for UNITS, 240,000 for REFERENCE). model, data, out and keep are left to
- * the caller. */
-POL_API void pol_prune_defaults(pol_method method, int64_t passes, pol_prune_settings *o);
-/* Fills what follows from other settings: learn.steps from passes, learn.budget from keep and granularity (blocks together with their
- * contents make sense under a JOINT budget only in total; SEPARATE keeps each kind's own share). Then checks everything that needs no file:
- * POL_EARG naming setting and value. pol_prune and pol_prune_plan call it themselves. */
+/* The preset of a method; model, data, out and keep are left to the caller. */
+POL_API void pol_prune_defaults(pol_method method, pol_prune_settings *o);
+/* Fills what follows from other settings (all that is POL_AUTO, learn.steps, learn.budget) and checks what needs no
+ * file: POL_EARG naming setting and value. pol_prune and pol_prune_plan call it themselves, on a copy. */
 POL_API pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o);
 
 typedef struct pol_plan {
@@ -73,11 +77,11 @@ typedef struct pol_plan {
     uint64_t host_bytes;                     /* besides: sequences, probabilities, streams of the metric */
     uint64_t available_bytes;
     int64_t units, variables;                /* in all; that are learnt */
-    int64_t steps, sequences[4];             /* forward sequences by pol_plan_purpose */
+    int64_t steps;
+    int64_t sequences[POL_PURPOSES];         /* forward sequences */
     int64_t tokens;                          /* of all of them */
     double seconds;                          /* estimated, from a measured matrix product */
 } pol_plan;
-enum { POL_PLAN_INIT = 0, POL_PLAN_LEARN, POL_PLAN_HELD_OUT, POL_PLAN_EVAL };
 
 /* One row of the closing table: a model and what it costs. */
 typedef struct pol_outcome {
@@ -90,7 +94,7 @@ typedef struct pol_outcome {
 
 typedef struct pol_prune_result {
     pol_outcome dense, initial, learnt;
-    int64_t sequences[4]; /* forward sequences used, as in the plan */
+    int64_t sequences[POL_PURPOSES]; /* forward sequences used */
     int64_t steps, chosen_step;
     double seconds;
     uint64_t peak_bytes; /* resident memory of the process, its highest */
@@ -109,8 +113,9 @@ typedef struct pol_prune_observer {
 /* The plan alone, before any work; opens the model's headers and reads the text. POL_ELIMIT, with the numbers, where it cannot fit. */
 POL_API pol_status pol_prune_plan(pol_context *ctx, const pol_prune_settings *o, pol_plan *plan);
 
-/* The run. POL_EINTERRUPTED after pol_context_stop(): the state is saved, `resume` goes on and ends bit for bit where an uninterrupted run on
- * as many threads would. On any failure before the first checkpoint the folder is removed. */
+/* The run. POL_EINTERRUPTED after pol_context_stop(): the state is saved, `resume` goes on and ends bit for bit where an
+ * uninterrupted run on as many threads would. On a failure before the first checkpoint the folder is removed, if this
+ * call made it; after it, the last checkpoint stands. */
 POL_API pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch, pol_prune_result *result);
 
 /* A model as it can be named on a command line: a folder or GGUF file, or a run whose mask applies. */
@@ -126,6 +131,8 @@ typedef struct pol_target {
 
 /* A run whose model has changed since (hash) is POL_EFORMAT; one without a mask yet is POL_EFORMAT saying that it is unfinished. */
 POL_API pol_status pol_target_open(pol_context *ctx, const char *path, pol_target *out);
+/* The shape of what the mask leaves; the model's own where there is none. */
+POL_API void pol_target_config(const pol_target *t, pol_config *out);
 POL_API void pol_target_close(pol_target *t); /* takes a zeroed one */
 
 #ifdef __cplusplus

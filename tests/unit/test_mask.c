@@ -397,19 +397,19 @@ static void test_hard_refuses(void **state)
     tie[2] = NAN;
     assert_fails(ctx, pol_hard_mask(d, &b, tie, mask), POL_ENUMERIC, "tie of unit 2");
     b.keep[1] = 0.04;
-    assert_fails(ctx, pol_hard_mask(d, &b, NULL, mask), POL_EARG, "keep of channels is 0.04: keeps none of 20");
+    assert_fails(ctx, pol_hard_mask(d, &b, NULL, mask), POL_ELIMIT, "keep of channels is 0.04: keeps none of 20");
     b.keep[1] = NAN;
     assert_fails(ctx, pol_hard_mask(d, &b, NULL, mask), POL_EARG, "keep of channels is nan");
     b.keep[1] = 1.5;
     assert_fails(ctx, pol_budget_check(u, POL_CHANNELS, &b), POL_EARG, "is 1.5");
     /* Untouched attention: 2 * 3 * 192 of 2 * (3 * 192 + 10 * 24). */
     b = (pol_budget){.mode = POL_BUDGET_JOINT, .keep_params = 0.7};
-    assert_fails(ctx, pol_budget_check(u, POL_CHANNELS, &b), POL_EARG, "the least share possible is 0.705883");
+    assert_fails(ctx, pol_budget_check(u, POL_CHANNELS, &b), POL_ELIMIT, "the least share possible is 0.705883");
     b.keep_params = 0.705883;
     assert_ok(ctx, pol_budget_check(u, POL_CHANNELS, &b));
     /* Nothing is untouched: then the cheapest unit, one channel of 1632 parameters. */
     b.keep_params = 0.01;
-    assert_fails(ctx, pol_budget_check(u, POL_HEADS | POL_CHANNELS | POL_BLOCKS, &b), POL_EARG, "possible is 0.014706");
+    assert_fails(ctx, pol_budget_check(u, POL_HEADS | POL_CHANNELS | POL_BLOCKS, &b), POL_ELIMIT, "possible is 0.014706");
     pol_distribution_free(d);
     pol_units_free(u);
 }
