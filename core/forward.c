@@ -128,6 +128,7 @@ pol_model *pol_forward_model(const pol_forward *f) { return f->m; }
 
 static pol_status set_shape(pol_forward *f, int64_t B, int64_t S)
 {
+    POL_TRY(pol_model_check_whole(f->m));
     if (B < 1 || S < 2 || S > f->max_seq_len || B > f->max_tokens / S)
         return pol_fail(f->m->ctx, POL_EARG, "%lld sequences of %lld tokens do not fit a forward pass made for %lld tokens in sequences of %lld",
                         (long long)B, (long long)S, (long long)f->max_tokens, (long long)f->max_seq_len);

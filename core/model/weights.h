@@ -29,7 +29,11 @@ struct pol_model {
     pol_buf *output;      /* [V, C]; == embed where tied */
     pol_buf *output_norm; /* [C] */
     pol_layer_weights *layers;
+    bool torn; /* a swap failed: rows and arrangement may disagree */
 };
+
+/* POL_EARG for a torn model. */
+pol_status pol_model_check_whole(const pol_model *m);
 
 /* Elements of one unit in each buffer. */
 static inline int64_t pol_qkv_rows(const pol_config *c) { return (int64_t)(c->heads_per_group + 2) * c->head_dim; }

@@ -126,6 +126,8 @@ static pol_status prepare(wanda *w)
     pol_context *ctx = w->m->ctx;
     const pol_config *c = &w->m->config;
     const int64_t S = w->cal->seq_len, T = w->cal->n * S;
+    if (w->cal->n < 1 || S < 2)
+        return pol_fail(ctx, POL_EARG, "wanda-sp: %lld sequences of %lld tokens: it takes one of at least 2", (long long)w->cal->n, (long long)S);
     int64_t width[2] = {0, 0};
     for (int32_t l = 0; l < c->n_layers; l++)
         for (int kind = 0; kind < 2; kind++)

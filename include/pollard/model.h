@@ -23,7 +23,8 @@ POL_API const pol_units *pol_model_units(const pol_model *m);
 POL_API uint64_t pol_model_bytes(const pol_config *c, const pol_backend *be);
 
 /* Makes the forward pass compute the masked model: swaps unit rows until the kept ones come first. NULL = dense. Cost: the rows that
- * differ from the last mask. `mask` is [units->n], read during the call. */
+ * differ from the last mask. `mask` is [units->n], read during the call. A failure may leave the rows half moved: every later call on the model
+ * is then POL_EARG saying so. */
 POL_API pol_status pol_model_set_mask(pol_model *m, const uint8_t *mask);
 
 /* The unit at each position: [groups and channels], indexed like unit numbers of those two kinds (positions instead of units). The order is

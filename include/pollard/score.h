@@ -20,7 +20,8 @@ POL_API bool pol_metric_find(const char *name, pol_metric *out);
 
 /* metric [units->n] of the forward pass's model, whose mask is dense afterwards. `calibration` is used by WANDA_SP only, in batches that fit
  * f; `keep` per kind is the share of its intermediate masks. Host memory: the residual streams, n * seq_len * hidden * 4 bytes.
- * `passes` (may be NULL) gets the forward sequences spent, counting a part of the layers as that part. */
+ * `passes` (may be NULL) gets the forward sequences spent: with WANDA_SP two a calibration sequence, since all
+ * layers but the last are passed twice. */
 POL_API pol_status pol_metric_compute(pol_forward *f, pol_metric metric, const pol_sequences *calibration, unsigned granularity,
                                       const double keep[POL_UNIT_KINDS], uint64_t seed, float *values, double *passes);
 
