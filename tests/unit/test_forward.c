@@ -4,6 +4,7 @@
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/rng.h"
+#include "pollard/export.h"
 #include "pollard/model.h"
 #include "tests/test.h"
 
@@ -179,6 +180,36 @@ static void test_a_thousand_rearrangements(void **state)
     close_fixture(&f);
 }
 
+/* Leaving units out is what zeros in their place would give: the dense pass over the zeros export of the same mask. */
+static void test_masked_is_dense_over_zeros(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"llama-gqa-tied", "llama-linear-bias", "mistral-window"};
+    const pol_export_options zeros = {.format = POL_EXPORT_ZEROS};
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        char model[64], golden[96], dir[] = "/tmp/pollard-forward-XXXXXX", out[64];
+        snprintf(model, sizeof model, "models/%s", names[n]);
+        snprintf(golden, sizeof golden, "%s/golden.json", model);
+        assert_non_null(mkdtemp(dir));
+        fixture f, dense;
+        open_fixture(&f, test_file(model), test_file(golden));
+        for (uint64_t i = 0; i < 10; i++) {
+            double masked[B], zeroed[B];
+            random_mask(&f, 2000 + i, f.mask);
+            losses(&f, f.mask, masked);
+            snprintf(out, sizeof out, "%s/%d", dir, (int)i);
+            assert_ok(f.ctx, pol_export(f.src, pol_model_units(f.model), f.mask, &zeros, out));
+            open_fixture(&dense, out, test_file(golden));
+            losses(&dense, NULL, zeroed);
+            for (int b = 0; b < B; b++)
+                assert_near(masked[b] / zeroed[b], 1.0, 1e-5);
+            close_fixture(&dense);
+        }
+        assert_ok(f.ctx, pol_remove_tree(f.ctx, dir));
+        close_fixture(&f);
+    }
+}
+
 /* The order is all of the state: put back, the same mask gives the same bits. */
 static void test_order_restores_every_bit(void **state)
 {
@@ -227,8 +258,8 @@ int main(void)
         cmocka_unit_test(test_llama3_scaled),     cmocka_unit_test(test_llama_linear_bias),
         cmocka_unit_test(test_mistral_window),    cmocka_unit_test(test_tinystories),
         cmocka_unit_test(test_smollm2),
-        cmocka_unit_test(test_a_thousand_rearrangements), cmocka_unit_test(test_order_restores_every_bit),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_a_thousand_rearrangements), cmocka_unit_test(test_masked_is_dense_over_zeros),
+        cmocka_unit_test(test_order_restores_every_bit), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
