@@ -4,13 +4,13 @@
 #
 #   scripts/demo.sh [--long]
 #
-#   --long  many more forward passes, for a better mask; interrupted with Ctrl-C, the same command goes on where it stopped
+#   --long  goes on from that result with many more forward passes; interrupted with Ctrl-C, the same command goes on where it stopped
 #
 # Downloads are kept in $POLLARD_CACHE (~/.cache/pollard if not set); a second run downloads nothing. Results are in build/demo.
 . "$(dirname "$0")/lib.sh"
 
 keep=0.8
-passes=3000
+passes=2000
 run=$root/build/demo/run
 case ${1:-} in
 --long)
@@ -79,16 +79,21 @@ say "calibration: $calibration ($(wc -w <"$calibration") words)"
 say "held out:    $held_out ($(wc -w <"$held_out") words)"
 
 # --- prune, then write the result in both forms ----------------------------------------------------------------------------------
-resume=()
-if [ "${1:-}" = --long ] && [ -f "$run/run.json" ]; then
-    say "going on with $run (remove it to start anew)"
-    resume=(--resume)
+options=()
+if [ "${1:-}" = --long ]; then
+    options+=(--resume) # starts a run that is not there
+    short=$root/build/demo/run
+    if [ -f "$short/mask.json" ]; then
+        say "from the probabilities that $short learnt"
+        options+=(--init "$short")
+    fi
+    if [ -f "$run/run.json" ]; then say "going on with $run (remove it to start anew)"; fi
 else
     rm -rf "$run"
 fi
 mkdir -p "$(dirname "$run")"
 say "pruning: $keep of the heads and of the channels stay; $passes forward passes to learn which"
-"$pollard" prune "$model" --data "$calibration" --keep $keep --method units --passes $passes --eval "$held_out" --out "$run" "${resume[@]}"
+"$pollard" prune "$model" --data "$calibration" --keep $keep --method units --passes $passes --eval "$held_out" --out "$run" "${options[@]}"
 
 for format in zeros hf; do
     rm -rf "$run-$format"
