@@ -198,7 +198,8 @@ pol_status pol_run_json_matches(pol_context *ctx, const char *path, const json_t
             return pol_fail(ctx, POL_EARG,
                             "%s: the run was started %s '%s'; a resumed run keeps what it was started with", path,
                             was ? "with" : "without", parts[i].name);
-        POL_TRY(same(&c, parts[i].name, was, is));
+        if (was)
+            POL_TRY(same(&c, parts[i].name, was, is));
     }
     return POL_OK;
 }

@@ -1,0 +1,284 @@
+/* test_cli_eval_export.c - results out: eval, export, inspect, devices, help. */
+#include <math.h>
+
+#include "pollard/pollard.h"
+#include "program.h"
+
+#define RUN                                                                                                       \
+    "prune @model --data @calibration --keep 0.6 --seq-len 64 --passes 96 --held-out 16 --init-sequences 16 "    \
+    "--eval @held-out --threads 1 --quiet "
+
+static void assert_keys(const json_t *j, const char *const *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!json_object_get(j, keys[i]))
+            fail_msg("no key '%s'", keys[i]);
+    assert_int_equal(json_object_size(j), n);
+}
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+/* What two evaluations of the same function have in common. */
+static void assert_same_loss(const json_t *a, const json_t *b)
+{
+    assert_near(num(a, "perplexity") / num(b, "perplexity"), 1, 1e-6);
+    assert_near(num(a, "nll"), num(b, "nll"), 1e-6);
+    assert_int_equal(whole(a, "tokens"), whole(b, "tokens"));
+    assert_int_equal(whole(a, "chunks"), whole(b, "chunks"));
+}
+
+static void eval_of_a_model(void **state)
+{
+    cli *t = *state;
+    static const char *const keys[] = {"perplexity", "nll",      "standard_error", "tokens",      "chunks", "bad_chunks",
+                                       "seq_len",    "protocol", "bos",            "text_format", "text",   "model",
+                                       "pruned",     "params",   "tokenizer",      "device"};
+    json_t *j = call_json(t, "eval @model --text @held-out --json");
+    assert_string_equal(t->err, "");
+    assert_keys(j, keys, COUNT(keys));
+    assert_near(num(j, "perplexity"), exp(num(j, "nll")), 1e-9);
+    assert_true(num(j, "nll") > 0.5 && num(j, "nll") < 0.7); /* the text is like what the model was trained on */
+    assert_int_equal(whole(j, "tokens"), 127 * whole(j, "chunks"));
+    assert_int_equal(whole(j, "seq_len"), 128);
+    assert_string_equal(text(j, "protocol"), "paper");
+    assert_string_equal(text(j, "bos"), "document");
+    assert_string_equal(text(j, "text"), test_file("text/held-out.txt"));
+    assert_false(json_is_true(at(j, "pruned")));
+
+    assert_call(t, 0, "eval @model --text @held-out");
+    assert_says(t->out, "protocol paper, sequences of 128, BOS document");
+    char number[32];
+    snprintf(number, sizeof number, "perplexity %.4f", num(j, "perplexity"));
+    assert_says(t->out, number);
+    json_decref(j);
+
+    assert_call(t, 0, "eval @model --text @held-out --quiet");
+    assert_string_equal(t->out, "");
+    assert_string_equal(t->err, "");
+
+    /* Changed parts are stated, and the protocol is then no longer that. */
+    j = call_json(t, "eval @model --text @held-out --json --seq-len 64 --bos sequence --limit 5 --batch 2");
+    assert_string_equal(text(j, "protocol"), "custom");
+    assert_string_equal(text(j, "bos"), "sequence");
+    assert_int_equal(whole(j, "tokens"), 63 * 5);
+    json_decref(j);
+    j = call_json(t, "eval @model --text @held-out --json --protocol standard --limit 1");
+    assert_string_equal(text(j, "protocol"), "standard");
+    assert_int_equal(whole(j, "tokens"), 2047);
+    assert_true(json_is_null(at(j, "standard_error"))); /* one chunk has none */
+    json_decref(j);
+    /* The way it is cut into batches is no part of the result. */
+    json_t *one = call_json(t, "eval @model --text @held-out --json --batch 1 --limit 20");
+    json_t *all = call_json(t, "eval @model --text @held-out --json --batch 20 --limit 20");
+    assert_same_loss(one, all);
+    json_decref(one);
+    json_decref(all);
+}
+
+static void a_run_and_its_exports_are_one_function(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, RUN "--out @/run");
+    json_t *run = load_json(t, "run/run.json");
+    const json_t *learnt = at(run, "results.learnt.perplexity"), *dense = at(run, "results.dense.perplexity");
+    assert_true(num(learnt, "perplexity") > num(dense, "perplexity"));
+
+    json_t *masked = call_json(t, "eval @/run --text @held-out --json");
+    assert_same_loss(masked, learnt);
+    assert_true(json_is_true(at(masked, "pruned")));
+    assert_int_equal(whole(masked, "params"), whole(run, "results.learnt.params"));
+    json_t *before = call_json(t, "eval --dense @/run --text @held-out --json");
+    assert_same_loss(before, dense);
+    assert_false(json_is_true(at(before, "pruned")));
+    assert_int_equal(whole(before, "params"), whole(run, "results.dense.params"));
+
+    static const char *const formats[] = {"zeros", "hf"};
+    for (int f = 0; f < 2; f++) {
+        char call[128];
+        snprintf(call, sizeof call, "export @/run --format %s --out @/%s --json", formats[f], formats[f]);
+        json_t *e = call_json(t, call);
+        assert_string_equal(text(e, "format"), formats[f]);
+        assert_string_equal(text(e, "out"), path(t, formats[f]));
+        assert_int_equal(whole(e, "block_params"), whole(run, "results.learnt.block_params"));
+        snprintf(call, sizeof call, "eval @/%s --text @held-out --json", formats[f]);
+        json_t *read = call_json(t, call);
+        assert_same_loss(read, learnt);
+        assert_false(json_is_true(at(read, "pruned")));
+        assert_int_equal(whole(read, "params"), whole(run, f ? "results.learnt.params" : "results.dense.params"));
+        json_decref(e);
+        json_decref(read);
+    }
+    assert_true(there(t, "hf/pollard.json"));
+    assert_false(there(t, "zeros/pollard.json"));
+    json_t *inspected = call_json(t, "inspect @/hf --json");
+    assert_int_equal(whole(inspected, "params"), whole(run, "results.learnt.params"));
+    json_decref(inspected);
+
+    /* Nothing is written over. */
+    refused(t, 3, "export @/run --format hf --out @/zeros", "zeros", "exists already");
+    assert_false(there(t, "zeros/pollard.json"));
+    assert_call(t, 0, "export @/run --format hf --dtype f32 --shard-size 64K --out @/sharded --quiet");
+    assert_string_equal(t->out, "");
+    assert_true(there(t, "sharded/model.safetensors.index.json"));
+    json_t *sharded = call_json(t, "eval @/sharded --text @held-out --json");
+    assert_same_loss(sharded, learnt);
+    json_decref(sharded);
+
+    /* A pruned folder is a model like another: prune it again. */
+    assert_call(t, 0, "prune @/hf --data @calibration --keep 0.8 --seq-len 64 --passes 32 --held-out 16 --init random "
+                      "--quiet --out @/again");
+    json_t *again = load_json(t, "again/run.json");
+    assert_int_equal(whole(again, "results.dense.params"), whole(run, "results.learnt.params"));
+    json_decref(again);
+
+    json_decref(masked);
+    json_decref(before);
+    json_decref(run);
+}
+
+/* Whole blocks go, too, and the exports of that are still the run. */
+static void blocks_that_are_gone_stay_gone(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, RUN "--granularity heads,channels,blocks --keep 0.75 --init random --out @/run");
+    json_t *run = load_json(t, "run/run.json"), *mask = load_json(t, "run/mask.json"), *layer;
+    size_t l, gone = 0;
+    json_array_foreach(at(mask, "layers"), l, layer)
+        gone += json_is_false(at(layer, "attention_block.kept")) + json_is_false(at(layer, "mlp_block.kept"));
+    assert_int_equal(gone, 2);
+    assert_call(t, 0, "export @/run --format hf --out @/hf --quiet");
+    json_t *hf = call_json(t, "eval @/hf --text @held-out --json");
+    assert_same_loss(hf, at(run, "results.learnt.perplexity"));
+    json_decref(hf);
+    json_decref(mask);
+    json_decref(run);
+}
+
+static void inspect_shows_shapes(void **state)
+{
+    cli *t = *state;
+    static const char *const keys[] = {"family",    "layers",    "hidden_size",   "query_heads", "groups",
+                                       "head_size", "mlp_width", "vocabulary",    "max_positions", "window",
+                                       "tied",      "params",    "block_params",  "macs",        "layer_shapes",
+                                       "path",      "tokenizer", "pruned"};
+    json_t *j = call_json(t, "inspect @model --json");
+    assert_keys(j, keys, COUNT(keys));
+    assert_int_equal(whole(j, "layers"), 4);
+    assert_int_equal(whole(j, "groups"), 4);
+    assert_int_equal(whole(j, "mlp_width"), 96);
+    assert_true(json_is_true(at(j, "tied")));
+    assert_int_equal(json_array_size(at(j, "layer_shapes")), 4);
+    assert_string_equal(text(j, "tokenizer"), "bpe (tokenizer.json)");
+    const int64_t dense = whole(j, "params");
+    json_decref(j);
+    assert_call(t, 0, "inspect @model");
+    assert_says(t->out, "layers 4, hidden size 48, query heads 8 in 4 groups of size 8, MLP width 96");
+    assert_says(t->out, "tokenizer bpe");
+
+    assert_call(t, 0, RUN "--out @/run");
+    j = call_json(t, "inspect @/run --json");
+    assert_int_equal(json_object_size(j), COUNT(keys) + 1);
+    assert_int_equal(whole(j, "dense.params"), dense);
+    json_t *run = load_json(t, "run/run.json");
+    assert_int_equal(whole(j, "params"), whole(run, "results.learnt.params"));
+    json_decref(run);
+    json_decref(j);
+    assert_call(t, 0, "inspect @/run");
+    assert_int_equal(lines_of(t->out), 5 + 4);
+    assert_says(t->out, "  layer  3  heads ");
+    assert_call(t, 0, "inspect @/run --quiet");
+    assert_string_equal(t->out, "");
+    /* A model whose tokenizer is missing has a shape all the same. */
+    copy_model(t, "mute");
+    unlink(path(t, "mute/tokenizer.json"));
+    j = call_json(t, "inspect @/mute --json");
+    assert_true(json_is_null(at(j, "tokenizer")));
+    json_decref(j);
+}
+
+static void devices_are_listed(void **state)
+{
+    cli *t = *state;
+    json_t *j = call_json(t, "devices --json");
+    const json_t *cpu = json_array_get(at(j, "devices"), 0);
+    assert_string_equal(text(cpu, "backend"), "cpu");
+    assert_true(json_is_true(at(cpu, "usable")));
+    assert_true(whole(cpu, "memory_bytes") > 0);
+    json_decref(j);
+    assert_call(t, 0, "devices");
+    assert_says(t->out, "cpu     0  ");
+    assert_call(t, 0, "devices --quiet");
+    assert_string_equal(t->out, "");
+}
+
+static void a_plan_is_printed_without_work(void **state)
+{
+    cli *t = *state;
+    static const char *const keys[] = {"weight_bytes", "activation_bytes", "host_bytes", "available_bytes",   "units",
+                                       "variables",    "steps",            "forward_sequences", "tokens", "seconds"};
+    json_t *j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json");
+    assert_keys(j, keys, COUNT(keys));
+    assert_int_equal(whole(j, "steps"), 3000 / 16);
+    assert_int_equal(whole(j, "units"), 4 * (4 + 96 + 2));
+    assert_int_equal(whole(j, "variables"), 4 * (4 + 96));
+    assert_int_equal(whole(j, "forward_sequences.learning"), 3000 / 16 * 16);
+    json_decref(j);
+    j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json --method reference --init random");
+    assert_int_equal(whole(j, "steps"), 15000);
+    assert_int_equal(whole(j, "forward_sequences.learning"), 240000);
+    json_decref(j);
+    /* What is said in steps is what its passes would be: the held-out part follows. */
+    j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json --steps 400 --eval-every 0");
+    assert_int_equal(whole(j, "forward_sequences.learning"), 6400);
+    assert_int_equal(whole(j, "forward_sequences.held_out"), 4 * 128);
+    json_decref(j);
+    assert_call(t, 0, "estimate @model --data @calibration --keep 0.6 --seq-len 64");
+    assert_says(t->out, "400 of 408 units");
+}
+
+static void help_is_there_for_each_command(void **state)
+{
+    cli *t = *state;
+    static const char *const commands[] = {"prune", "estimate", "eval", "export", "inspect", "devices"};
+    assert_call(t, 0, "help");
+    for (size_t i = 0; i < COUNT(commands); i++)
+        assert_says(t->out, commands[i]);
+    assert_says(t->out, "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unusable input, 130 interrupted");
+    for (size_t i = 0; i < COUNT(commands); i++) {
+        char call[64];
+        snprintf(call, sizeof call, "help %s", commands[i]);
+        assert_call(t, 0, call);
+        assert_says(t->out, "Usage: pollard ");
+        assert_says(t->out, "--json");
+        assert_says(t->out, "--quiet");
+        char *help = strdup(t->out);
+        static const char *const forms[] = {"%s --help", "%s -h", "%s whatever --json --help"};
+        for (size_t f = 0; f < COUNT(forms); f++) {
+            snprintf(call, sizeof call, forms[f], commands[i]);
+            assert_call(t, 0, call);
+            assert_string_equal(t->out, help);
+        }
+        free(help);
+    }
+    assert_call(t, 0, "--version");
+    assert_says(t->out, pol_version());
+    assert_call(t, 0, "--help");
+    refused(t, 2, "help nothing", "'nothing' is no command");
+    assert_call(t, 2, "");
+    assert_string_equal(t->out, "");
+    assert_says(t->err, "Exit codes");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(eval_of_a_model, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_run_and_its_exports_are_one_function, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(blocks_that_are_gone_stay_gone, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(inspect_shows_shapes, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(devices_are_listed, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_plan_is_printed_without_work, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(help_is_there_for_each_command, cli_setup, cli_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

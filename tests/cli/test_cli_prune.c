@@ -1,0 +1,451 @@
+/* test_cli_prune.c - `pollard prune`: what a run prints and leaves, with every kind of setting. */
+#include <dirent.h>
+#include <math.h>
+
+#include "core/base/endian.h"
+#include "pollard/pollard.h"
+#include "program.h"
+
+/* Small enough for a fraction of a second. */
+#define SMALL "--data @calibration --seq-len 64 --held-out 16 --init-sequences 16 --batch 8 --keep 0.6"
+
+/* ---- mask.json by itself ---- */
+
+typedef struct counted {
+    int64_t units[4], kept[4]; /* heads, channels, attention blocks, MLP blocks */
+    int64_t dense, params;
+} counted;
+
+static counted count_mask(const cli *t, const char *name)
+{
+    json_t *j = load_json(t, name), *layer;
+    counted c = {.dense = whole(j, "params.dense"), .params = whole(j, "params.kept")};
+    size_t l;
+    json_array_foreach(at(j, "layers"), l, layer) {
+        static const char *const lists[] = {"heads", "channels"}, *const blocks[] = {"attention_block", "mlp_block"};
+        for (int k = 0; k < 2; k++) {
+            c.units[k] += whole(at(layer, lists[k]), "count");
+            c.kept[k] += (int64_t)json_array_size(at(at(layer, lists[k]), "kept"));
+            c.units[2 + k]++;
+            c.kept[2 + k] += json_is_true(at(at(layer, blocks[k]), "kept"));
+        }
+    }
+    json_decref(j);
+    return c;
+}
+
+/* ---- the documented run ---- */
+
+static void check_folder(const cli *t, const char *run)
+{
+    static const char *const files[] = {"run.json", "log.jsonl", "initial-mask.json", "mask.json", "checkpoint.bin"};
+    DIR *d = opendir(path(t, run));
+    assert_non_null(d);
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        bool known = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..");
+        for (size_t i = 0; i < 5; i++)
+            if (!strcmp(e->d_name, files[i])) {
+                known = true;
+                n++;
+            }
+        if (!known)
+            fail_msg("%s/%s is no file of a run", run, e->d_name);
+    }
+    closedir(d);
+    assert_int_equal(n, 5);
+}
+
+static void check_log(const cli *t, const char *name, int64_t steps)
+{
+    char *log = slurp(path(t, name), NULL), *line = log;
+    for (int64_t step = 0; step < steps; step++) {
+        char *end = strchr(line, '\n');
+        assert_non_null(end);
+        json_t *j = json_loadb(line, (size_t)(end - line), JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(j);
+        assert_int_equal(whole(j, "step"), step);
+        assert_in_range((uint64_t)(100 * num(j, "loss")), 50, 600);
+        assert_near(num(j, "baseline"), num(j, "loss"), 1e-8); /* leave-one-out */
+        assert_in_range((uint64_t)(100 * num(j, "kept")), 30, 100);
+        assert_true(num(j, "grad_norm") > 0 && num(j, "learning_rate") > 0 && num(j, "tokens_per_second") > 0);
+        assert_true(num(j, "mean_entropy") > 0 && num(j, "mean_entropy") < log2(2));
+        assert_int_equal(json_object_get(j, "held_out_nll") != NULL, (step + 1) % 2 == 0); /* --eval-every 2 */
+        json_decref(j);
+        line = end + 1;
+    }
+    assert_string_equal(line, "");
+    free(log);
+}
+
+static void check_outcomes(const cli *t, const json_t *run)
+{
+    const counted initial = count_mask(t, "run/initial-mask.json"), learnt = count_mask(t, "run/mask.json");
+    assert_int_equal(whole(run, "results.dense.block_params"), learnt.dense);
+    assert_int_equal(whole(run, "results.initial.block_params"), initial.params);
+    assert_int_equal(whole(run, "results.learnt.block_params"), learnt.params);
+    assert_int_equal(whole(run, "results.dense.params") - whole(run, "results.learnt.params"),
+                     learnt.dense - learnt.params);
+    assert_int_equal(whole(run, "results.dense.macs") - whole(run, "results.learnt.macs"),
+                     learnt.dense - learnt.params);
+    static const char *const rows[] = {"results.dense", "results.initial", "results.learnt"};
+    for (int i = 0; i < 3; i++) {
+        const json_t *row = at(run, rows[i]);
+        assert_near(num(row, "perplexity.perplexity"), exp(num(row, "perplexity.nll")), 1e-9);
+        assert_int_equal(whole(row, "perplexity.tokens"), 20 * 127);
+        assert_int_equal(whole(row, "perplexity.bad_chunks"), 0);
+        assert_string_equal(text(row, "perplexity.protocol"), "paper");
+        assert_string_equal(text(row, "perplexity.bos"), "document");
+        assert_true(num(row, "perplexity.standard_error") > 0);
+        assert_true(num(row, "held_out_nll") >= num(run, "results.dense.held_out_nll"));
+    }
+    /* The best judged mask is taken: never worse than the initial one. */
+    assert_true(num(run, "results.learnt.held_out_nll") <= num(run, "results.initial.held_out_nll") + 1e-6);
+}
+
+static void a_run_leaves_what_is_documented(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0,
+                "prune @model --data @calibration --keep 0.6 --out @/run --seq-len 64 --passes 128 --eval-every 2 "
+                "--init-sequences 16 --held-out 16 --eval @held-out --eval-limit 20 --threads 1");
+    /* The plan stands before the table; what happens meanwhile is on standard error. */
+    const char *plan = strstr(t->out, "plan "), *table = strstr(t->out, "perplexity");
+    assert_true(plan && table && plan < table);
+    static const char *const said[] = {"memory", "forward    128 sequences to learn in 8 steps", "time       about",
+                                       "dense ", "initial mask", "learnt mask", "MACs/token", "+-",
+                                       "protocol paper, sequences of 128, BOS document, 2540 tokens of ",
+                                       "forward sequences: 128 to learn, 32 to initialise", "wall time", "peak memory"};
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++)
+        assert_says(t->out, said[i]);
+    assert_says(t->err, "learning\n");
+    assert_says(t->err, "step 2: the hard mask has loss ");
+    assert_says(t->err, "step 8 of 8  loss ");
+    assert_null(strchr(t->err, '\r')); /* no terminal: plain lines */
+
+    check_folder(t, "run");
+    check_log(t, "run/log.jsonl", 8);
+    json_t *run = load_json(t, "run/run.json");
+    assert_string_equal(text(run, "format"), "pollard-run");
+    assert_int_equal(whole(run, "version"), 1);
+    assert_string_equal(text(run, "pollard"), pol_version());
+    assert_string_equal(text(run, "status"), "done");
+    assert_string_equal(text(run, "settings.method"), "units");
+    assert_int_equal(whole(run, "settings.passes"), 128);
+    assert_int_equal(whole(run, "settings.steps"), 8);
+    assert_near(num(run, "settings.keep.heads"), 0.6, 0);
+    assert_near(num(run, "settings.learning_rate"), 6 / sqrt(128), 1e-12);
+    assert_int_equal(strlen(text(run, "model.hash")), 32);
+    assert_int_equal(strlen(text(run, "data.hash")), 32);
+    assert_int_equal(strlen(text(run, "eval.hash")), 32);
+    assert_true(text(run, "model.path")[0] == '/');
+    assert_int_equal(whole(run, "data.learnt_from"), whole(run, "data.sequences") - 16);
+    assert_says(text(run, "device.detail"), "1 threads, OpenBLAS");
+    check_outcomes(t, run);
+
+    /* What the plan says is what is spent: dense, initial mask, four judgements, learnt mask. */
+    assert_int_equal(whole(run, "results.forward_sequences.learning"), 128);
+    assert_int_equal(whole(run, "results.forward_sequences.initialisation"), 32);
+    assert_int_equal(whole(run, "results.forward_sequences.held_out"), 16 * 7);
+    assert_int_equal(whole(run, "results.forward_sequences.evaluation"), 20 * 3);
+    json_t *estimate = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --passes 128 "
+                                    "--eval-every 2 --init-sequences 16 --held-out 16 --eval @held-out --eval-limit 20 "
+                                    "--threads 1 --json");
+    assert_true(json_equal(at(estimate, "forward_sequences"), at(run, "results.forward_sequences")));
+    assert_int_equal(whole(estimate, "steps"), 8);
+    assert_true(whole(estimate, "weight_bytes") > 4 * whole(run, "model.block_params"));
+    json_decref(estimate);
+    json_decref(run);
+}
+
+/* The held-out loss by the library alone: the last sequences of the text, which nothing was learnt from. */
+static void the_held_out_loss_is_of_the_last_sequences(void **state)
+{
+    cli *t = *state;
+    const char *model = test_file("models/trained"), *data = test_file("text/calibration.txt");
+    assert_call(t, 0, "prune @model " SMALL " --passes 64 --out @/run --quiet --threads 1");
+    pol_source *src;
+    pol_tokenizer *tok;
+    pol_sequences s;
+    pol_backend *be;
+    pol_model *m;
+    pol_forward *f;
+    assert_ok(t->ctx, pol_source_open(t->ctx, model, &src));
+    assert_ok(t->ctx, pol_tokenizer_open(src, &tok));
+    assert_ok(t->ctx, pol_sequences_read(t->ctx, tok, pol_source_config(src)->vocab, &data, 1, NULL, 64, POL_BOS_MODEL,
+                                         0, &s));
+    assert_ok(t->ctx, pol_backend_open(t->ctx, &(pol_backend_options){.threads = 1}, &be));
+    assert_ok(t->ctx, pol_model_load(src, be, &m));
+    assert_ok(t->ctx, pol_forward_new(m, 16 * 64, 64, &f));
+    const pol_units *u = pol_model_units(m);
+    uint8_t *mask = malloc((size_t)u->n);
+    unsigned granularity;
+    assert_ok(t->ctx, pol_mask_read(t->ctx, path(t, "run/mask.json"), u, &granularity, mask, NULL));
+
+    json_t *run = load_json(t, "run/run.json");
+    assert_int_equal(whole(run, "data.sequences"), s.n);
+    for (int pass = 0; pass < 2; pass++) {
+        double loss[16], mean = 0;
+        assert_ok(t->ctx, pol_model_set_mask(m, pass ? mask : NULL));
+        assert_ok(t->ctx, pol_forward_nll(f, s.ids + (s.n - 16) * 64, 16, 64, NULL, loss));
+        for (int i = 0; i < 16; i++)
+            mean += loss[i] / 16;
+        assert_near(num(run, pass ? "results.learnt.held_out_nll" : "results.dense.held_out_nll"), mean, 1e-6);
+    }
+    json_decref(run);
+    free(mask);
+    pol_forward_free(f);
+    pol_model_free(m);
+    pol_backend_close(be);
+    pol_sequences_free(&s);
+    pol_tokenizer_free(tok);
+    pol_source_close(src);
+}
+
+/* ---- every setting ---- */
+
+typedef struct combination {
+    const char *options;
+    double keep[4]; /* of heads, channels, attention blocks, MLP blocks; 0 = all of them */
+    double params;  /* joint budget; 0 = separate */
+} combination;
+
+static const combination combinations[] = {
+    {"--keep 0.6", {0.6, 0.6}, 0},
+    {"--keep 0.7 --granularity heads", {0.7}, 0},
+    {"--keep 0.7 --granularity channels --init magnitude", {0, 0.7}, 0},
+    {"--keep 0.75 --granularity blocks", {0, 0, 0.75, 0.75}, 0},
+    {"--keep 0.75 --granularity blocks --init random --keep-mlp 0.5", {0, 0, 0.75, 0.5}, 0},
+    {"--keep 0.8 --granularity heads,blocks --init uniform", {0.8, 0, 0.8, 0.8}, 0},
+    {"--keep 0.8 --granularity channels,blocks", {0, 0.8, 0.8, 0.8}, 0},
+    {"--keep 0.8 --granularity heads,channels,blocks --init random", {0.8, 0.8, 0.8, 0.8}, 0},
+    {"--keep 0.5 --keep-heads 0.75 --keep-channels 0.333 --init uniform", {0.75, 0.333}, 0},
+    {"--keep 1", {1, 1}, 0},
+    {"--keep 0.6 --budget joint", {0}, 0.6},
+    {"--keep 0.7 --budget joint --granularity heads", {0}, 0.7},
+    {"--keep 0.8 --budget joint --granularity channels --init magnitude", {0}, 0.8},
+    {"--keep 0.7 --budget joint --granularity blocks", {0}, 0.7},
+    {"--keep 0.6 --budget joint --granularity channels,heads,blocks", {0}, 0.6},
+    {"--keep 0.6 --baseline moving-average --baseline-window 3", {0.6, 0.6}, 0},
+    {"--keep 0.6 --baseline none --score textbook --init random", {0.6, 0.6}, 0},
+    {"--keep 0.6 --no-normalise --lr 0.01 --schedule linear", {0.6, 0.6}, 0},
+    {"--keep 0.6 --normalise --schedule constant --smin 0.1 --select last", {0.6, 0.6}, 0},
+    {"--keep 0.6 --mask-samples 4 --sequences-per-mask 3 --separate-sequences", {0.6, 0.6}, 0},
+    {"--keep 0.6 --mask-samples 1 --baseline none --no-normalise --lr 0.01", {0.6, 0.6}, 0},
+    {"--keep 0.6 --held-out 0 --select last --init random", {0.6, 0.6}, 0},
+    {"--keep 0.6 --eval-every 0 --batch 3 --bos sequence", {0.6, 0.6}, 0},
+    {"--keep 0.6 --max-sequences 40 --bos both --separator Clara", {0.6, 0.6}, 0},
+    {"--keep 0.6 --method reference --init-seq-len 64", {0.6, 0.6}, 0},
+    {"--keep 0.6 --method reference --init uniform --granularity channels,blocks", {0, 0.6, 0.6, 0.6}, 0},
+    {"--keep 0.7 --method reference --init random --budget joint --granularity blocks --steps 3", {0}, 0.7},
+};
+
+static void check_budget(const combination *c, const counted *got)
+{
+    if (c->params > 0) {
+        /* What is left over is less than any unit that was removed, so less than the largest: a block. */
+        const double kept = (double)got->params / (double)got->dense;
+        if (!(kept <= c->params && kept > c->params - 0.2))
+            fail_msg("%s: %g of the parameters kept", c->options, kept);
+        return;
+    }
+    for (int k = 0; k < 4; k++) {
+        const double share = c->keep[k] > 0 ? c->keep[k] : 1;
+        if (got->kept[k] != (int64_t)floor(share * (double)got->units[k] + 1e-9))
+            fail_msg("%s: kind %d keeps %lld of %lld", c->options, k, (long long)got->kept[k],
+                     (long long)got->units[k]);
+    }
+}
+
+static void every_setting_runs_and_meets_its_budget(void **state)
+{
+    cli *t = *state;
+    for (size_t i = 0; i < sizeof combinations / sizeof combinations[0]; i++) {
+        const combination *c = &combinations[i];
+        char call[512];
+        snprintf(call, sizeof call,
+                 "prune @model --data @calibration --seq-len 32 --held-out 8 --init-sequences 8 %s --out @/c%zu --quiet%s",
+                 c->options, i, strstr(c->options, "--steps") ? "" : " --passes 48");
+        assert_call(t, 0, call);
+        for (int m = 0; m < 2; m++) {
+            char name[64];
+            snprintf(name, sizeof name, "c%zu/%s", i, m ? "mask.json" : "initial-mask.json");
+            const counted got = count_mask(t, name);
+            check_budget(c, &got);
+        }
+    }
+}
+
+/* ---- where probabilities begin ---- */
+
+static void an_earlier_run_gives_the_first_probabilities(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune @model " SMALL " --passes 64 --out @/a --quiet");
+    assert_call(t, 0, "prune @model " SMALL " --passes 0 --init @/a --out @/b --quiet");
+    assert_call(t, 0, "prune @model " SMALL " --passes 0 --init @/a/mask.json --granularity channels --out @/c --quiet");
+    json_t *a = load_json(t, "a/mask.json"), *b = load_json(t, "b/initial-mask.json"),
+           *c = load_json(t, "c/initial-mask.json");
+    for (size_t l = 0; l < 4; l++) {
+        const json_t *in_a = json_array_get(at(a, "layers"), l), *in_b = json_array_get(at(b, "layers"), l),
+                     *in_c = json_array_get(at(c, "layers"), l);
+        assert_true(json_equal(at(in_a, "channels.probability"), at(in_b, "channels.probability")));
+        assert_true(json_equal(at(in_a, "heads.probability"), at(in_b, "heads.probability")));
+        assert_true(json_equal(at(in_a, "channels.probability"), at(in_c, "channels.probability")));
+        assert_int_equal(json_array_size(at(in_c, "heads.kept")), 4); /* may not go */
+    }
+    json_decref(a);
+    json_decref(b);
+    json_decref(c);
+    json_t *run = load_json(t, "b/run.json");
+    assert_string_equal(text(run, "settings.init.metric"), "run");
+    assert_int_equal(strlen(text(run, "init.hash")), 32);
+    json_decref(run);
+    refused(t, 3, "prune @model " SMALL " --init @/none --out @/d --quiet", "none");
+    refused(t, 3, "prune @model " SMALL " --init @/a/run.json --out @/d --quiet", "a/run.json", "format");
+    assert_false(there(t, "d"));
+}
+
+static void without_passes_the_metric_decides(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune @model " SMALL " --passes 0 --out @/run --json --quiet");
+    const counted initial = count_mask(t, "run/initial-mask.json"), learnt = count_mask(t, "run/mask.json");
+    assert_memory_equal(&initial, &learnt, sizeof initial);
+    json_t *run = load_json(t, "run/run.json");
+    assert_int_equal(whole(run, "settings.steps"), 0);
+    assert_int_equal(whole(run, "results.forward_sequences.learning"), 0);
+    assert_near(num(run, "results.learnt.held_out_nll"), num(run, "results.initial.held_out_nll"), 0);
+    json_decref(run);
+    check_log(t, "run/log.jsonl", 0);
+}
+
+/* ---- what is printed ---- */
+
+static void quiet_is_silent_and_json_is_one_object(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune @model " SMALL " --passes 32 --out @/quiet --quiet");
+    assert_string_equal(t->out, "");
+    assert_string_equal(t->err, "");
+    json_t *j = call_json(t, "prune @model " SMALL " --passes 32 --out @/json --json");
+    assert_says(t->err, "learning\n");
+    assert_string_equal(text(j, "run"), path(t, "json"));
+    assert_string_equal(text(j, "status"), "done");
+    json_t *file = load_json(t, "json/run.json");
+    assert_int_equal(json_object_size(file) + 1, json_object_size(j));
+    assert_near(num(file, "results.learnt.held_out_nll"), num(j, "results.learnt.held_out_nll"), 1e-13);
+    json_decref(file);
+    json_decref(j);
+    j = call_json(t, "prune @model " SMALL " --passes 32 --out @/both --json --quiet");
+    assert_string_equal(t->err, "");
+    json_decref(j);
+    /* A warning is said, and only then. */
+    assert_call(t, 0, "prune @model " SMALL " --passes 32 --init-sequences 5000 --out @/warned --json");
+    assert_says(t->err, "warning: the metric sees 608 sequences of 64 tokens, 5000 were asked for");
+    assert_call(t, 0, "estimate @model " SMALL " --quiet");
+    assert_string_equal(t->out, "");
+    assert_string_equal(t->err, "");
+}
+
+static void results_that_cannot_be_printed_are_a_failure(void **state)
+{
+    cli *t = *state;
+    t->stdout_to = "/dev/full";
+    assert_call(t, 1, "prune @model " SMALL " --passes 32 --out @/full");
+    assert_says(t->err, "standard output");
+    assert_call(t, 1, "help");
+    assert_call(t, 1, "devices --json");
+    t->stdout_to = ""; /* closed: no file of the run may take its number */
+    assert_call(t, 1, "prune @model " SMALL " --passes 32 --out @/closed");
+    assert_call(t, 0, "prune @model " SMALL " --passes 32 --out @/unheard --quiet");
+    t->stdout_to = NULL;
+    assert_same_file(t, "full/mask.json", "closed/mask.json"); /* the runs themselves are whole */
+    assert_same_file(t, "full/mask.json", "unheard/mask.json");
+    json_decref(load_json(t, "closed/run.json"));
+}
+
+/* ---- the same numbers ---- */
+
+static void the_seed_decides(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune @model " SMALL " --passes 96 --out @/a --quiet");
+    assert_call(t, 0, "prune @model " SMALL " --passes 96 --out @/b --quiet --json --seed 42");
+    assert_call(t, 0, "prune @model " SMALL " --passes 96 --out @/c --quiet --seed 43");
+    assert_same_file(t, "a/mask.json", "b/mask.json");
+    assert_same_file(t, "a/initial-mask.json", "b/initial-mask.json");
+    size_t na, nc;
+    char *a = slurp(path(t, "a/mask.json"), &na), *c = slurp(path(t, "c/mask.json"), &nc);
+    assert_false(na == nc && !memcmp(a, c, na));
+    free(a);
+    free(c);
+}
+
+/* Masks are equal as long as losses are; and the share kept by a step's masks says whether they are. */
+static void threads_draw_the_same_masks(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune @model " SMALL " --passes 64 --init uniform --threads 1 --out @/one --quiet");
+    assert_call(t, 0, "prune @model " SMALL " --passes 64 --init uniform --threads 2 --out @/two --quiet");
+    char *one = slurp(path(t, "one/log.jsonl"), NULL), *two = slurp(path(t, "two/log.jsonl"), NULL);
+    for (char *a = one, *b = two; *a; a = strchr(a, '\n') + 1, b = strchr(b, '\n') + 1) {
+        json_t *x = json_loads(a, JSON_DISABLE_EOF_CHECK, NULL), *y = json_loads(b, JSON_DISABLE_EOF_CHECK, NULL);
+        assert_near(num(x, "kept"), num(y, "kept"), 0);
+        assert_near(num(x, "loss"), num(y, "loss"), 1e-5);
+        json_decref(x);
+        json_decref(y);
+    }
+    free(one);
+    free(two);
+    const counted a = count_mask(t, "one/mask.json"), b = count_mask(t, "two/mask.json");
+    assert_int_equal(a.params, b.params);
+}
+
+/* ---- losses that are lost ---- */
+
+#include "overflow_model.h"
+
+static void a_lost_loss_stops_the_run(void **state)
+{
+    cli *t = *state;
+    overflow_model(t, "bad");
+    const char *call = "prune @/bad --data @calibration --seq-len 32 --held-out 8 --init uniform --granularity channels "
+                       "--keep 0.75 --mask-samples 2 --no-normalise --lr 1e-4 --passes 320 --out @/run --quiet "
+                       "--checkpoint-every 1";
+    refused(t, 1, call, "step ", "mask ", "sequence ", "loss is ");
+    int step, mask;
+    assert_int_equal(sscanf(t->err, "pollard prune: step %d, mask %d, sequence", &step, &mask), 2);
+    assert_true(step > 0);
+    char *checkpoint = slurp(path(t, "run/checkpoint.bin"), NULL);
+    assert_int_equal(pol_get_u64le((const uint8_t *)checkpoint + 64), step);
+    free(checkpoint);
+    json_t *run = load_json(t, "run/run.json");
+    assert_string_equal(text(run, "status"), "failed");
+    json_decref(run);
+    assert_false(there(t, "run/mask.json"));
+    /* The checkpoint is whole: going on meets the same loss again. */
+    char *before = strdup(t->err), again[512];
+    snprintf(again, sizeof again, "%s --resume", call);
+    assert_call(t, 1, again);
+    assert_string_equal(t->err, before);
+    free(before);
+    refused(t, 3, "eval @/run --text @held-out", "run", "unfinished");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_run_leaves_what_is_documented, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_held_out_loss_is_of_the_last_sequences, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(every_setting_runs_and_meets_its_budget, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(an_earlier_run_gives_the_first_probabilities, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(without_passes_the_metric_decides, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(quiet_is_silent_and_json_is_one_object, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(results_that_cannot_be_printed_are_a_failure, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_seed_decides, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(threads_draw_the_same_masks, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_lost_loss_stops_the_run, cli_setup, cli_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,446 @@
+/* test_cli_resume.c - a run that is stopped, or killed, at any moment goes on and ends where it would have ended. */
+#include <sys/file.h>
+#include <time.h>
+
+#include "core/base/endian.h"
+#include "core/base/rng.h"
+#include "program.h"
+
+#define SETTINGS                                                                                                \
+    "@model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "       \
+    "--eval-every 2 --eval @held-out --eval-limit 8 --threads 1 --quiet "
+
+/* ---- what must be equal ---- */
+
+/* The log without what a clock has measured. */
+static json_t *timeless_log(const cli *t, const char *run)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/log.jsonl", run);
+    char *log = slurp(path(t, name), NULL);
+    json_t *lines = json_array();
+    for (char *line = log; *line; line = strchr(line, '\n') + 1) {
+        json_t *j = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+        assert_non_null(j);
+        assert_int_equal(whole(j, "step"), json_array_size(lines));
+        json_object_del(j, "tokens_per_second");
+        json_array_append_new(lines, j);
+    }
+    free(log);
+    return lines;
+}
+
+static json_t *timeless_record(const cli *t, const char *run)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/run.json", run);
+    json_t *j = load_json(t, name);
+    json_object_del(j, "started");
+    json_object_del(at(j, "results"), "seconds");
+    json_object_del(at(j, "results"), "peak_memory_bytes");
+    return j;
+}
+
+/* All of the checkpoint but the seconds and the checksum over them: estimator, probabilities, order, sequences used. */
+static char *timeless_checkpoint(const cli *t, const char *run, size_t *n)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/checkpoint.bin", run);
+    char *c = slurp(path(t, name), n);
+    assert_in_range(*n, 160, SIZE_MAX);
+    memset(c + 144, 0, 8);
+    memset(c + *n - 8, 0, 8);
+    return c;
+}
+
+static void assert_same_run(const cli *t, const char *a, const char *b)
+{
+    static const char *const files[] = {"mask.json", "initial-mask.json"};
+    for (int i = 0; i < 2; i++) {
+        char x[64], y[64];
+        snprintf(x, sizeof x, "%s/%s", a, files[i]);
+        snprintf(y, sizeof y, "%s/%s", b, files[i]);
+        assert_same_file(t, x, y);
+    }
+    json_t *log_a = timeless_log(t, a), *log_b = timeless_log(t, b);
+    assert_true(json_equal(log_a, log_b));
+    json_t *run_a = timeless_record(t, a), *run_b = timeless_record(t, b);
+    if (!json_equal(run_a, run_b)) {
+        char *x = json_dumps(run_a, JSON_COMPACT), *y = json_dumps(run_b, JSON_COMPACT);
+        fail_msg("the records differ: %s and %s", x, y);
+    }
+    json_decref(log_a);
+    json_decref(log_b);
+    json_decref(run_a);
+    json_decref(run_b);
+    size_t n, m;
+    char *ck_a = timeless_checkpoint(t, a, &n), *ck_b = timeless_checkpoint(t, b, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(ck_a, ck_b, n);
+    free(ck_a);
+    free(ck_b);
+}
+
+/* ---- stopping ---- */
+
+static void sleep_us(int64_t us)
+{
+    const struct timespec time = {us / 1000000, us % 1000000 * 1000};
+    nanosleep(&time, NULL);
+}
+
+static bool log_has(const cli *t, const char *run, int lines)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/log.jsonl", run);
+    if (!there(t, name))
+        return false;
+    char *log = slurp(path(t, name), NULL);
+    const int n = lines_of(log);
+    free(log);
+    return n >= lines;
+}
+
+/* Waits until the log has so many lines; fails where the run ends before. */
+static void wait_for_steps(const cli *t, pid_t pid, const char *run, int lines)
+{
+    while (!log_has(t, run, lines)) {
+        siginfo_t info = {0};
+        assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+        if (info.si_pid == pid)
+            fail_msg("the run ended before its step %d", lines);
+        sleep_us(200);
+    }
+}
+
+static void a_signal_saves_and_resume_goes_on(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune " SETTINGS "--out @/whole");
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (int i = 0; i < 3; i++) {
+        char call[512], run[16];
+        snprintf(run, sizeof run, "run%d", i);
+        snprintf(call, sizeof call, "prune " SETTINGS "--out @/%s", run);
+        const pid_t pid = start(t, call);
+        wait_for_steps(t, pid, run, 1 + 2 * i);
+        kill(pid, signals[i]);
+        assert_int_equal(finish(t, pid), 130);
+        assert_string_equal(t->out, "");
+        assert_int_equal(lines_of(t->err), 1);
+        assert_says(t->err, "stopped before step ");
+        assert_says(t->err, " of 16; --resume goes on");
+        json_t *record = timeless_record(t, run);
+        assert_string_equal(text(record, "status"), "interrupted");
+        json_decref(record);
+        strcat(call, " --resume");
+        assert_call(t, 0, call);
+        assert_same_run(t, "whole", run);
+    }
+}
+
+/* Before anything is saved a new run leaves nothing; and one that goes on loses nothing, however early it is stopped. */
+static void an_early_signal_leaves_nothing_half_done(void **state)
+{
+    cli *t = *state;
+    pid_t pid = start(t, "prune " SETTINGS "--out @/run");
+    while (!there(t, "run"))
+        sleep_us(50);
+    kill(pid, SIGTERM);
+    assert_int_equal(finish(t, pid), 130);
+    assert_false(there(t, "run"));
+
+    pid = start(t, "prune " SETTINGS "--out @/run");
+    wait_for_steps(t, pid, "run", 3);
+    kill(pid, SIGINT);
+    assert_int_equal(finish(t, pid), 130);
+    size_t n;
+    char *before = timeless_checkpoint(t, "run", &n);
+    for (int us = 0; us < 8000; us += 1000) { /* while it opens, reads text, loads weights */
+        pid = start(t, "prune " SETTINGS "--out @/run --resume");
+        sleep_us(us);
+        kill(pid, SIGINT);
+        const int code = finish(t, pid);
+        assert_true(code == 130 || code == 1000 + SIGINT); /* the latter before the program could ask for the signal */
+        size_t m;
+        char *after = timeless_checkpoint(t, "run", &m);
+        /* It may have done a step meanwhile; it may not be back at the start. */
+        assert_true(pol_get_u64le((uint8_t *)after + 64) >= pol_get_u64le((uint8_t *)before + 64));
+        free(before);
+        before = after;
+    }
+    free(before);
+    assert_call(t, 0, "prune " SETTINGS "--out @/run --resume");
+    assert_call(t, 0, "prune " SETTINGS "--out @/whole");
+    assert_same_run(t, "whole", "run");
+}
+
+static void a_second_signal_ends_at_once(void **state)
+{
+    cli *t = *state;
+    const pid_t pid = start(t, "prune " SETTINGS "--checkpoint-every 1 --out @/run");
+    wait_for_steps(t, pid, "run", 3);
+    kill(pid, SIGINT);
+    kill(pid, SIGTERM); /* another one, or the two would be one */
+    const int code = finish(t, pid);
+    assert_true(code == 128 + SIGTERM || code == 128 + SIGINT);
+    assert_call(t, 0, "prune " SETTINGS "--checkpoint-every 3 --out @/run --resume");
+    assert_call(t, 0, "prune " SETTINGS "--out @/whole");
+    assert_same_run(t, "whole", "run");
+}
+
+/* ---- kill -9 ---- */
+
+/* Killed again and again, a little later each time, at moments that differ; then left alone. */
+static void killed_anywhere(cli *t, const char *run, const char *options, uint64_t seed)
+{
+    char call[512];
+    snprintf(call, sizeof call, "prune " SETTINGS "%s --out @/%s --resume", options, run);
+    int code = 1000 + SIGKILL, kills = 0;
+    for (uint32_t i = 0; code == 1000 + SIGKILL && i < 14; i++) {
+        float u;
+        pol_uniform(seed, POL_STREAM_INIT, i, 0, 1, &u);
+        const pid_t pid = start(t, call);
+        sleep_us(2000 + (int64_t)(u * 12000 * (float)(i + 1)));
+        kill(pid, SIGKILL);
+        code = finish(t, pid);
+        kills += code == 1000 + SIGKILL;
+    }
+    assert_true(kills > 2);
+    assert_call(t, 0, call);
+    assert_same_run(t, "whole", run);
+}
+
+static void a_killed_run_ends_where_it_would_have(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune " SETTINGS "--out @/whole");
+    killed_anywhere(t, "every-step", "--checkpoint-every 1", 1);
+    killed_anywhere(t, "every-third", "--checkpoint-every 3", 2);
+    killed_anywhere(t, "another", "--checkpoint-every 1", 3);
+}
+
+/* Killed where a file is being written: the part is there, and goes. */
+static void what_a_killed_run_was_writing_goes(void **state)
+{
+    cli *t = *state;
+    const pid_t pid = start(t, "prune " SETTINGS "--checkpoint-every 1 --out @/run");
+    wait_for_steps(t, pid, "run", 2);
+    kill(pid, SIGKILL);
+    assert_int_equal(finish(t, pid), 1000 + SIGKILL);
+    spill_text(t, "run/checkpoint.bin.part-123", "half");
+    spill_text(t, "run/run.json.part-45", "{");
+    /* A line that was cut off, and one of a step that no checkpoint has seen. */
+    FILE *log = fopen(path(t, "run/log.jsonl"), "a");
+    fputs("{\"step\":15,\"loss\":1}\n{\"step\":16,\"lo", log);
+    fclose(log);
+    assert_call(t, 0, "prune " SETTINGS "--out @/run --resume");
+    assert_false(there(t, "run/checkpoint.bin.part-123"));
+    assert_false(there(t, "run/run.json.part-45"));
+    assert_call(t, 0, "prune " SETTINGS "--out @/whole");
+    assert_same_run(t, "whole", "run");
+}
+
+/* ---- what resume takes and refuses ---- */
+
+static void resume_takes_what_is_as_it_was(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune " SETTINGS "--out @/run --resume"); /* nothing to go on with: a new run */
+    json_t *first = load_json(t, "run/run.json");
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    assert_call(t, 0, "prune " SETTINGS "--out @/run --resume --json");
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    json_t *second = load_json(t, "run/run.json");
+    assert_true(json_equal(first, second)); /* done is done */
+    json_decref(first);
+    json_decref(second);
+    /* An empty folder is what a run leaves that was killed at once. */
+    assert_int_equal(mkdir(path(t, "empty"), 0777), 0);
+    assert_call(t, 0, "prune " SETTINGS "--out @/empty --resume");
+    assert_same_run(t, "run", "empty");
+    /* Text that has moved is the same text; without its end the run is not done. */
+    assert_ok(t->ctx, pol_file_copy(t->ctx, test_file("text/calibration.txt"), path(t, "moved.txt")));
+    assert_int_equal(unlink(path(t, "run/mask.json")), 0);
+    assert_call(t, 0, "prune @model --data @/moved.txt --keep 0.6 --seq-len 64 --passes 256 --held-out 16 "
+                      "--init-sequences 16 --eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume");
+    assert_same_file(t, "run/mask.json", "empty/mask.json");
+}
+
+static void resume_refuses_what_differs(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune " SETTINGS "--out @/run");
+    static const struct {
+        const char *options, *named, *was, *is;
+    } changes[] = {
+        {"--keep 0.7", "settings.keep.heads", "0.6", "0.7"},
+        {"--seed 7", "settings.seed", "42", "7"},
+        {"--passes 512", "settings.passes", "256", "512"},
+        {"--seq-len 32", "settings.text.seq_len", "64", "32"},
+        {"--granularity heads", "settings.granularity", "[\"heads\",\"channels\"]", "[\"heads\"]"},
+        {"--init random", "settings.init.metric", "\"wanda-sp\"", "\"random\""},
+        {"--method reference --init-seq-len 64", "settings.method", "\"units\"", "\"reference\""},
+        {"--eval-limit 9", "settings.text.eval_limit", "8", "9"},
+        {"--max-sequences 500", "settings.text.max_sequences", "0", "500"},
+        {"--batch 4", "settings.batch", "8", "4"},
+        {"--smin 0.25", "settings.smin", "0.003", "0.25"},
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        char call[512];
+        snprintf(call, sizeof call, "prune " SETTINGS "%s --out @/run --resume", changes[i].options);
+        refused(t, 2, call, "run.json", changes[i].named, changes[i].was, changes[i].is);
+    }
+    refused(t, 2,
+            "prune @model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
+            "--eval-every 2 --eval-limit 8 --quiet --out @/run --resume",
+            "run.json", "with 'eval'");
+    refused(t, 3,
+            "prune @model --data @held-out --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
+            "--eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume",
+            "run.json", "data.");
+    copy_model(t, "model");
+    char *weights;
+    size_t n;
+    weights = slurp(path(t, "model/model.safetensors"), &n);
+    weights[n - 1] ^= 1;
+    spill(t, "model/model.safetensors", weights, n);
+    free(weights);
+    refused(t, 3,
+            "prune @/model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
+            "--eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume",
+            "run.json", "model.hash was ");
+    /* Nothing of it has touched the run. */
+    assert_call(t, 0, "prune " SETTINGS "--out @/run --resume");
+}
+
+static void a_folder_is_taken_only_where_it_is_a_run(void **state)
+{
+    cli *t = *state;
+    spill_text(t, "file", "mine");
+    refused(t, 3, "prune " SETTINGS "--out @/file", "file", "exists already");
+    refused(t, 3, "prune " SETTINGS "--out @/file --resume", "file", "Not a directory");
+    assert_int_equal(mkdir(path(t, "folder"), 0777), 0);
+    refused(t, 3, "prune " SETTINGS "--out @/folder", "folder", "exists already");
+    spill_text(t, "folder/notes.txt", "mine");
+    refused(t, 3, "prune " SETTINGS "--out @/folder --resume", "folder", "no run");
+    spill_text(t, "folder/run.json", "{\"format\": \"another\"}");
+    refused(t, 3, "prune " SETTINGS "--out @/folder --resume", "run.json", "'another'");
+    assert_true(there(t, "folder/notes.txt") && there(t, "folder/run.json"));
+
+    assert_call(t, 0, "prune " SETTINGS "--out @/run");
+    refused(t, 3, "prune " SETTINGS "--out @/run", "run", "exists already");
+    const int held = open(path(t, "run"), O_RDONLY | O_DIRECTORY); /* as another process does */
+    assert_int_equal(flock(held, LOCK_EX | LOCK_NB), 0);
+    refused(t, 3, "prune " SETTINGS "--out @/run --resume", "run", "another process");
+    close(held);
+    assert_call(t, 0, "prune " SETTINGS "--out @/run --resume");
+}
+
+static void two_processes_do_not_share_a_run(void **state)
+{
+    cli *t = *state;
+    const pid_t pid = start(t, "prune " SETTINGS "--out @/run");
+    wait_for_steps(t, pid, "run", 1);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    refused(t, 3, "prune " SETTINGS "--out @/run --resume", "run", "another process");
+    kill(pid, SIGCONT);
+    assert_int_equal(finish(t, pid), 0);
+    assert_call(t, 0, "prune " SETTINGS "--out @/whole");
+    assert_same_run(t, "whole", "run");
+}
+
+/* ---- damage ---- */
+
+static void interrupted_run(cli *t)
+{
+    const pid_t pid = start(t, "prune " SETTINGS "--out @/run");
+    wait_for_steps(t, pid, "run", 4);
+    kill(pid, SIGINT);
+    assert_int_equal(finish(t, pid), 130);
+}
+
+static void damaged_state_is_refused_and_kept(void **state)
+{
+    cli *t = *state;
+    const char *resume = "prune " SETTINGS "--out @/run --resume";
+    interrupted_run(t);
+    static const char *const names[] = {"run/checkpoint.bin", "run/run.json", "run/initial-mask.json"};
+    for (int i = 0; i < 3; i++) {
+        size_t n;
+        char *good = slurp(path(t, names[i]), &n), *bad = malloc(n);
+        for (int damage = 0; damage < 3; damage++) {
+            memcpy(bad, good, n);
+            if (damage == 2)
+                bad[n / 2] ^= 0x40;
+            spill(t, names[i], bad, damage == 0 ? 0 : damage == 1 ? n / 2 : n);
+            const int code = pollard(t, resume);
+            /* A changed byte may hit a digit of a number, which is then another number: only a checkpoint has a sum. */
+            if (i == 0 || damage < 2) {
+                if (code != 3)
+                    fail_msg("%s, damage %d: exit code %d: %s", names[i], damage, code, t->err);
+                assert_int_equal(lines_of(t->err), 1);
+                assert_says(t->err, names[i] + 4);
+            }
+            if (i == 0)
+                assert_false(there(t, "run/mask.json"));
+            spill(t, names[i], good, n);
+            if (there(t, "run/mask.json")) { /* it went on to the end; begin again */
+                assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "run")));
+                interrupted_run(t);
+            }
+        }
+        free(good);
+        free(bad);
+    }
+    assert_call(t, 0, resume); /* all the while nothing was lost */
+    assert_call(t, 0, "prune " SETTINGS "--out @/whole");
+    assert_same_run(t, "whole", "run");
+}
+
+static void a_record_that_lies_is_refused(void **state)
+{
+    cli *t = *state;
+    interrupted_run(t);
+    static const struct {
+        const char *part, *key, *value, *said;
+    } lies[] = {
+        {NULL, "version", "2", "version"},
+        {NULL, "status", "7", "status"},
+        {NULL, "results", "[]", "results"},
+        {"results", "chosen_step", "-1", "chosen_step"},
+        {"results", "forward_sequences", "null", "forward_sequences"},
+        {"results", "seconds", "\"long\"", "seconds"},
+    };
+    json_t *good = load_json(t, "run/run.json");
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        json_t *bad = json_deep_copy(good);
+        json_object_set_new(lies[i].part ? json_object_get(bad, lies[i].part) : bad, lies[i].key,
+                            json_loads(lies[i].value, JSON_DECODE_ANY, NULL));
+        assert_int_equal(json_dump_file(bad, path(t, "run/run.json"), 0), 0);
+        json_decref(bad);
+        refused(t, 3, "prune " SETTINGS "--out @/run --resume", "run.json", lies[i].said);
+    }
+    assert_int_equal(json_dump_file(good, path(t, "run/run.json"), JSON_REAL_PRECISION(17)), 0);
+    json_decref(good);
+    assert_call(t, 0, "prune " SETTINGS "--out @/run --resume");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_signal_saves_and_resume_goes_on, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(an_early_signal_leaves_nothing_half_done, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_second_signal_ends_at_once, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_killed_run_ends_where_it_would_have, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(what_a_killed_run_was_writing_goes, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(resume_takes_what_is_as_it_was, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(resume_refuses_what_differs, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_folder_is_taken_only_where_it_is_a_run, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(two_processes_do_not_share_a_run, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(damaged_state_is_refused_and_kept, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_record_that_lies_is_refused, cli_setup, cli_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
