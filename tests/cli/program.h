@@ -209,16 +209,16 @@ static inline int pollard(cli *t, const char *call) { return finish(t, start(t, 
 
 /* ---- what is expected of a call ---- */
 
-#define assert_call(t, code, call)                                                                                    \
-    do {                                                                                                              \
-        const int call_code_ = pollard(t, call);                                                                      \
-        if (call_code_ != (code))                                                                                     \
-            fail_msg("pollard %s: exit code %d, not %d; it said: %s%s", call, call_code_, code, (t)->err, (t)->out);  \
+#define assert_call(t, code, call)                                                                                   \
+    do {                                                                                                             \
+        const int call_code_ = pollard(t, call);                                                                     \
+        if (call_code_ != (code))                                                                                    \
+            fail_msg("pollard %s: exit code %d, not %d; it said: %s%s", call, call_code_, code, (t)->err, (t)->out); \
     } while (0)
 
-#define assert_says(text, part)                                  \
-    do {                                                         \
-        if (!strstr(text, part))                                 \
+#define assert_says(text, part)                                      \
+    do {                                                             \
+        if (!strstr(text, part))                                     \
             fail_msg("'%s' is not in what it said: %s", part, text); \
     } while (0)
 

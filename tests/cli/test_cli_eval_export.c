@@ -4,8 +4,8 @@
 #include "pollard/pollard.h"
 #include "program.h"
 
-#define RUN                                                                                                       \
-    "prune @model --data @calibration --keep 0.6 --seq-len 64 --passes 96 --held-out 16 --init-sequences 16 "    \
+#define RUN                                                                                                   \
+    "prune @model --data @calibration --keep 0.6 --seq-len 64 --passes 96 --held-out 16 --init-sequences 16 " \
     "--eval @held-out --threads 1 --quiet "
 
 static void assert_keys(const json_t *j, const char *const *keys, size_t n)
@@ -30,9 +30,9 @@ static void assert_same_loss(const json_t *a, const json_t *b)
 static void eval_of_a_model(void **state)
 {
     cli *t = *state;
-    static const char *const keys[] = {"perplexity", "nll",      "standard_error", "tokens",      "chunks", "bad_chunks",
-                                       "seq_len",    "protocol", "bos",            "text_format", "text",   "model",
-                                       "pruned",     "params",   "tokenizer",      "device"};
+    static const char *const keys[] = {
+        "perplexity", "nll",         "standard_error", "tokens", "chunks", "bad_chunks", "seq_len",   "protocol",
+        "bos",        "text_format", "text",           "model",  "pruned", "params",     "tokenizer", "device"};
     json_t *j = call_json(t, "eval @model --text @held-out --json");
     assert_string_equal(t->err, "");
     assert_keys(j, keys, COUNT(keys));
@@ -125,8 +125,9 @@ static void a_run_and_its_exports_are_one_function(void **state)
     json_decref(sharded);
 
     /* A pruned folder is a model like another: prune it again. */
-    assert_call(t, 0, "prune @/hf --data @calibration --keep 0.8 --seq-len 64 --passes 32 --held-out 16 --init random "
-                      "--quiet --out @/again");
+    assert_call(t, 0,
+                "prune @/hf --data @calibration --keep 0.8 --seq-len 64 --passes 32 --held-out 16 --init random "
+                "--quiet --out @/again");
     json_t *again = load_json(t, "again/run.json");
     assert_int_equal(whole(again, "results.dense.params"), whole(run, "results.learnt.params"));
     json_decref(again);
@@ -143,8 +144,8 @@ static void blocks_that_are_gone_stay_gone(void **state)
     assert_call(t, 0, RUN "--granularity heads,channels,blocks --keep 0.75 --init random --out @/run");
     json_t *run = load_json(t, "run/run.json"), *mask = load_json(t, "run/mask.json"), *layer;
     size_t l, gone = 0;
-    json_array_foreach(at(mask, "layers"), l, layer)
-        gone += json_is_false(at(layer, "attention_block.kept")) + json_is_false(at(layer, "mlp_block.kept"));
+    json_array_foreach(at(mask, "layers"), l, layer) gone +=
+        json_is_false(at(layer, "attention_block.kept")) + json_is_false(at(layer, "mlp_block.kept"));
     assert_int_equal(gone, 2);
     assert_call(t, 0, "export @/run --format hf --out @/hf --quiet");
     json_t *hf = call_json(t, "eval @/hf --text @held-out --json");
@@ -157,9 +158,9 @@ static void blocks_that_are_gone_stay_gone(void **state)
 static void inspect_shows_shapes(void **state)
 {
     cli *t = *state;
-    static const char *const keys[] = {"family",    "layers",    "hidden_size",   "query_heads", "groups",
-                                       "head_size", "mlp_width", "vocabulary",    "max_positions", "window",
-                                       "tied",      "params",    "block_params",  "macs",        "layer_shapes",
+    static const char *const keys[] = {"family",    "layers",    "hidden_size",  "query_heads",   "groups",
+                                       "head_size", "mlp_width", "vocabulary",   "max_positions", "window",
+                                       "tied",      "params",    "block_params", "macs",          "layer_shapes",
                                        "path",      "tokenizer", "pruned"};
     json_t *j = call_json(t, "inspect @model --json");
     assert_keys(j, keys, COUNT(keys));
@@ -214,8 +215,9 @@ static void devices_are_listed(void **state)
 static void a_plan_is_printed_without_work(void **state)
 {
     cli *t = *state;
-    static const char *const keys[] = {"weight_bytes", "activation_bytes", "host_bytes", "available_bytes",   "units",
-                                       "variables",    "steps",            "forward_sequences", "tokens", "seconds"};
+    static const char *const keys[] = {"weight_bytes", "activation_bytes", "host_bytes", "available_bytes",
+                                       "units",        "variables",        "steps",      "forward_sequences",
+                                       "tokens",       "seconds"};
     json_t *j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json");
     assert_keys(j, keys, COUNT(keys));
     assert_int_equal(whole(j, "steps"), 3000 / 16);
@@ -223,7 +225,8 @@ static void a_plan_is_printed_without_work(void **state)
     assert_int_equal(whole(j, "variables"), 4 * (4 + 96));
     assert_int_equal(whole(j, "forward_sequences.learning"), 3000 / 16 * 16);
     json_decref(j);
-    j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json --method reference --init random");
+    j = call_json(
+        t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json --method reference --init random");
     assert_int_equal(whole(j, "steps"), 15000);
     assert_int_equal(whole(j, "forward_sequences.learning"), 240000);
     json_decref(j);

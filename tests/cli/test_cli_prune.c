@@ -21,7 +21,8 @@ static counted count_mask(const cli *t, const char *name)
     json_t *j = load_json(t, name), *layer;
     counted c = {.dense = whole(j, "params.dense"), .params = whole(j, "params.kept")};
     size_t l;
-    json_array_foreach(at(j, "layers"), l, layer) {
+    json_array_foreach(at(j, "layers"), l, layer)
+    {
         static const char *const lists[] = {"heads", "channels"}, *const blocks[] = {"attention_block", "mlp_block"};
         for (int k = 0; k < 2; k++) {
             c.units[k] += whole(at(layer, lists[k]), "count");
@@ -112,10 +113,18 @@ static void a_run_leaves_what_is_documented(void **state)
     /* The plan stands before the table; what happens meanwhile is on standard error. */
     const char *plan = strstr(t->out, "plan "), *table = strstr(t->out, "perplexity");
     assert_true(plan && table && plan < table);
-    static const char *const said[] = {"memory", "forward    128 sequences to learn in 8 steps", "time       about",
-                                       "dense ", "initial mask", "learnt mask", "MACs/token", "+-",
+    static const char *const said[] = {"memory",
+                                       "forward    128 sequences to learn in 8 steps",
+                                       "time       about",
+                                       "dense ",
+                                       "initial mask",
+                                       "learnt mask",
+                                       "MACs/token",
+                                       "+-",
                                        "protocol paper, sequences of 128, BOS document, 2540 tokens of ",
-                                       "forward sequences: 128 to learn, 32 to initialise", "wall time", "peak memory"};
+                                       "forward sequences: 128 to learn, 32 to initialise",
+                                       "wall time",
+                                       "peak memory"};
     for (size_t i = 0; i < sizeof said / sizeof said[0]; i++)
         assert_says(t->out, said[i]);
     assert_says(t->err, "learning\n");
@@ -172,8 +181,8 @@ static void the_held_out_loss_is_of_the_last_sequences(void **state)
     pol_forward *f;
     assert_ok(t->ctx, pol_source_open(t->ctx, model, &src));
     assert_ok(t->ctx, pol_tokenizer_open(src, &tok));
-    assert_ok(t->ctx, pol_sequences_read(t->ctx, tok, pol_source_config(src)->vocab, &data, 1, NULL, 64, POL_BOS_MODEL,
-                                         0, &s));
+    assert_ok(t->ctx,
+              pol_sequences_read(t->ctx, tok, pol_source_config(src)->vocab, &data, 1, NULL, 64, POL_BOS_MODEL, 0, &s));
     assert_ok(t->ctx, pol_backend_open(t->ctx, &(pol_backend_options){.threads = 1}, &be));
     assert_ok(t->ctx, pol_model_load(src, be, &m));
     assert_ok(t->ctx, pol_forward_new(m, 16 * 64, 64, &f));
@@ -263,9 +272,10 @@ static void every_setting_runs_and_meets_its_budget(void **state)
     for (size_t i = 0; i < sizeof combinations / sizeof combinations[0]; i++) {
         const combination *c = &combinations[i];
         char call[512];
-        snprintf(call, sizeof call,
-                 "prune @model --data @calibration --seq-len 32 --held-out 8 --init-sequences 8 %s --out @/c%zu --quiet%s",
-                 c->options, i, strstr(c->options, "--steps") ? "" : " --passes 48");
+        snprintf(
+            call, sizeof call,
+            "prune @model --data @calibration --seq-len 32 --held-out 8 --init-sequences 8 %s --out @/c%zu --quiet%s",
+            c->options, i, strstr(c->options, "--steps") ? "" : " --passes 48");
         assert_call(t, 0, call);
         for (int m = 0; m < 2; m++) {
             char name[64];
@@ -283,7 +293,8 @@ static void an_earlier_run_gives_the_first_probabilities(void **state)
     cli *t = *state;
     assert_call(t, 0, "prune @model " SMALL " --passes 64 --out @/a --quiet");
     assert_call(t, 0, "prune @model " SMALL " --passes 0 --init @/a --out @/b --quiet");
-    assert_call(t, 0, "prune @model " SMALL " --passes 0 --init @/a/mask.json --granularity channels --out @/c --quiet");
+    assert_call(t, 0,
+                "prune @model " SMALL " --passes 0 --init @/a/mask.json --granularity channels --out @/c --quiet");
     json_t *a = load_json(t, "a/mask.json"), *b = load_json(t, "b/initial-mask.json"),
            *c = load_json(t, "c/initial-mask.json");
     for (size_t l = 0; l < 4; l++) {
@@ -410,9 +421,10 @@ static void a_lost_loss_stops_the_run(void **state)
 {
     cli *t = *state;
     overflow_model(t, "bad");
-    const char *call = "prune @/bad --data @calibration --seq-len 32 --held-out 8 --init uniform --granularity channels "
-                       "--keep 0.75 --mask-samples 2 --no-normalise --lr 1e-4 --passes 320 --out @/run --quiet "
-                       "--checkpoint-every 1";
+    const char *call =
+        "prune @/bad --data @calibration --seq-len 32 --held-out 8 --init uniform --granularity channels "
+        "--keep 0.75 --mask-samples 2 --no-normalise --lr 1e-4 --passes 320 --out @/run --quiet "
+        "--checkpoint-every 1";
     refused(t, 1, call, "step ", "mask ", "sequence ", "loss is ");
     int step, mask;
     assert_int_equal(sscanf(t->err, "pollard prune: step %d, mask %d, sequence", &step, &mask), 2);

@@ -6,8 +6,8 @@
 #include "core/base/rng.h"
 #include "program.h"
 
-#define SETTINGS                                                                                                \
-    "@model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "       \
+#define SETTINGS                                                                                         \
+    "@model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 " \
     "--eval-every 2 --eval @held-out --eval-limit 8 --threads 1 --quiet "
 
 /* ---- what must be equal ---- */
@@ -139,7 +139,8 @@ static void a_signal_saves_and_resume_goes_on(void **state)
     }
 }
 
-/* Before anything is saved a new run leaves nothing; and one that goes on loses nothing, however early it is stopped. */
+/* Before anything is saved a new run leaves nothing; and one that goes on loses nothing, however early it is stopped.
+ */
 static void an_early_signal_leaves_nothing_half_done(void **state)
 {
     cli *t = *state;
@@ -263,8 +264,9 @@ static void resume_takes_what_is_as_it_was(void **state)
     /* Text that has moved is the same text; without its end the run is not done. */
     assert_ok(t->ctx, pol_file_copy(t->ctx, test_file("text/calibration.txt"), path(t, "moved.txt")));
     assert_int_equal(unlink(path(t, "run/mask.json")), 0);
-    assert_call(t, 0, "prune @model --data @/moved.txt --keep 0.6 --seq-len 64 --passes 256 --held-out 16 "
-                      "--init-sequences 16 --eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume");
+    assert_call(t, 0,
+                "prune @model --data @/moved.txt --keep 0.6 --seq-len 64 --passes 256 --held-out 16 "
+                "--init-sequences 16 --eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume");
     assert_same_file(t, "run/mask.json", "empty/mask.json");
 }
 
