@@ -160,5 +160,5 @@ json_t *pol_settings_json(const pol_prune_settings *o)
                      l->steps ? pol_learning_rate(l, 0) : l->learning_rate, "schedule", pol_schedule_names[l->schedule],
                      "smin", (double)l->smin, "seed", (json_int_t)l->seed, "text", text_json(o), "init", init_json(o),
                      "held_out", (json_int_t)o->held_out, "eval_every", (json_int_t)o->eval_every, "select",
-                     pol_select_names[o->select], "batch", (json_int_t)o->batch, "text", text_json(o));
+                     pol_select_names[o->select], "batch", (json_int_t)o->batch);
 }
