@@ -8,12 +8,10 @@
 #include "pollard/model.h"
 #include "tests/test.h"
 
-/* Sizes that make the embedding the largest tensor by far, and larger than what the loader needs besides the weights.
- */
+/* The embedding is the largest tensor by far, and larger than what the loader needs besides the weights. */
 enum { LAYERS = 4, HIDDEN = 256, GROUPS = 4, HEADS_PER_GROUP = 1, HEAD_DIM = 64, FFN = 512, VOCAB = 16000 };
 
 static const int64_t EMBED_BYTES = (int64_t)VOCAB * HIDDEN * sizeof(float);
-static const int64_t SLACK = 4 << 20; /* of the resident set: page tables, the C library's heap, code */
 
 /* Sanitizers keep freed memory and shadow what is used. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -152,7 +150,8 @@ static void check_load(pol_dtype dtype)
     assert_true(count.peak - before <= weights + EMBED_BYTES);
 #ifndef RESIDENT_MEANS_LITTLE
     /* Pages of the file that have been read are given back: they would come to the weights once more. */
-    assert_true(count.peak_resident - before_resident <= weights + EMBED_BYTES + SLACK);
+    const int64_t slack = 4 << 20; /* page tables, the C library's heap, code */
+    assert_true(count.peak_resident - before_resident <= weights + EMBED_BYTES + slack);
 #endif
 
     pol_model_free(model);
