@@ -16,12 +16,11 @@ static void print_plan(const pol_plan *p, FILE *out)
             cli_bytes(d, (double)p->host_bytes));
     fprintf(out, "        available  %s\n", cli_bytes(a, (double)p->available_bytes));
     fprintf(out, "        variables  %lld of %lld units\n", (long long)p->variables, (long long)p->units);
-    fprintf(
-        out,
-        "        forward    %lld sequences to learn in %lld steps, %lld to initialise, %lld to judge, %lld to evaluate: %s tokens\n",
-        (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps, (long long)p->sequences[POL_PURPOSE_INIT],
-        (long long)p->sequences[POL_PURPOSE_HELD_OUT], (long long)p->sequences[POL_PURPOSE_EVAL],
-        cli_count(b, (double)p->tokens));
+    fprintf(out, "        forward    %lld sequences to learn in %lld steps,\n",
+            (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps);
+    fprintf(out, "                   %lld to initialise, %lld to judge, %lld to evaluate; %s tokens in all\n",
+            (long long)p->sequences[POL_PURPOSE_INIT], (long long)p->sequences[POL_PURPOSE_HELD_OUT],
+            (long long)p->sequences[POL_PURPOSE_EVAL], cli_count(b, (double)p->tokens));
     fprintf(out, "        time       about %s\n", cli_duration(a, p->seconds));
 }
 

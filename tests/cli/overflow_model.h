@@ -2,7 +2,8 @@
  *
  * Place 0 of the residual stream is 0 but for two channels of layer 0, of which one adds a constant and the other takes
  * it away. A channel of layer 1 multiplies place 0 by 1e20 twice. So a mask that keeps the channel that adds, and the
- * one that multiplies, but not the one that takes away, makes an activation infinite and the loss NaN.
+ * one that multiplies, but not the one that takes away, makes an activation infinite and the loss NaN. Where the model
+ * is not `sound`, nothing takes away.
  */
 #ifndef POL_TEST_OVERFLOW_MODEL_H
 #define POL_TEST_OVERFLOW_MODEL_H
@@ -28,7 +29,7 @@ static inline void ov_tensor(safetensors_writer *w, const char *name, int64_t ro
     safetensors_f32(w, name, rows, cols, x);
 }
 
-static inline void ov_mlp(safetensors_writer *w, int layer)
+static inline void ov_mlp(safetensors_writer *w, int layer, bool sound)
 {
     float gate[OV_F][OV_C] = {{0}}, down[OV_C][OV_F] = {{0}}, bias[OV_F] = {0}, none[OV_C] = {0};
     for (int f = 0; f < OV_F; f++) {
@@ -41,7 +42,7 @@ static inline void ov_mlp(safetensors_writer *w, int layer)
             bias[f] = 1; /* silu(1) * 1 whatever comes in */
         }
         down[0][0] = 4;
-        down[0][1] = -4;
+        down[0][1] = sound ? -4 : 0;
     } else {
         gate[0][0] = 1e20f;
     }
@@ -59,7 +60,7 @@ static inline void ov_mlp(safetensors_writer *w, int layer)
     }
 }
 
-static inline void overflow_model(cli *t, const char *folder)
+static inline void overflow_model(cli *t, const char *folder, bool sound)
 {
     static const char *const square[] = {"q_proj", "k_proj", "v_proj", "o_proj"};
     char name[128];
@@ -76,7 +77,7 @@ static inline void overflow_model(cli *t, const char *folder)
         ov_tensor(&w, name, 0, OV_C, 'n');
         snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", l);
         ov_tensor(&w, name, 0, OV_C, 'n');
-        ov_mlp(&w, l);
+        ov_mlp(&w, l, sound);
     }
     pol_bytes file = safetensors_end(&w);
     snprintf(name, sizeof name, "%s/model.safetensors", folder);

@@ -331,6 +331,29 @@ static void without_passes_the_metric_decides(void **state)
     check_log(t, "run/log.jsonl", 0);
 }
 
+/* Probabilities that the floor has made equal are ranked by what they were at first, before the number of the unit. */
+static void ties_go_by_the_first_probabilities(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune @model " SMALL " --passes 0 --granularity channels --out @/a --quiet");
+    json_t *mask = load_json(t, "a/mask.json"), *layer, *p;
+    size_t l, i;
+    json_array_foreach(at(mask, "layers"), l, layer) json_array_foreach(at(layer, "channels.probability"), i, p)
+        json_array_set_new(at(layer, "channels.probability"), i, json_real(l < 2 ? 0.998 : 1));
+    assert_int_equal(json_dump_file(mask, path(t, "first.json"), 0), 0);
+    json_decref(mask);
+    assert_call(t, 0,
+                "prune @model " SMALL " --passes 0 --granularity channels --keep 0.5 --init @/first.json --out @/b "
+                "--quiet");
+    static const char *const names[] = {"b/initial-mask.json", "b/mask.json"};
+    for (int m = 0; m < 2; m++) {
+        mask = load_json(t, names[m]);
+        json_array_foreach(at(mask, "layers"), l, layer)
+            assert_int_equal(json_array_size(at(layer, "channels.kept")), l < 2 ? 0 : 96);
+        json_decref(mask);
+    }
+}
+
 /* ---- what is printed ---- */
 
 static void quiet_is_silent_and_json_is_one_object(void **state)
@@ -378,12 +401,21 @@ static void results_that_cannot_be_printed_are_a_failure(void **state)
 
 /* ---- the same numbers ---- */
 
+static json_t *first_line(const cli *t, const char *name)
+{
+    char *log = slurp(path(t, name), NULL);
+    json_t *j = json_loads(log, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_non_null(j);
+    free(log);
+    return j;
+}
+
 static void the_seed_decides(void **state)
 {
     cli *t = *state;
-    assert_call(t, 0, "prune @model " SMALL " --passes 96 --out @/a --quiet");
-    assert_call(t, 0, "prune @model " SMALL " --passes 96 --out @/b --quiet --json --seed 42");
-    assert_call(t, 0, "prune @model " SMALL " --passes 96 --out @/c --quiet --seed 43");
+    assert_call(t, 0, "prune @model " SMALL " --passes 96 --init uniform --out @/a --quiet");
+    assert_call(t, 0, "prune @model " SMALL " --passes 96 --init uniform --out @/b --quiet --json --seed 42");
+    assert_call(t, 0, "prune @model " SMALL " --passes 96 --init uniform --out @/c --quiet --seed 43");
     assert_same_file(t, "a/mask.json", "b/mask.json");
     assert_same_file(t, "a/initial-mask.json", "b/initial-mask.json");
     size_t na, nc;
@@ -391,6 +423,16 @@ static void the_seed_decides(void **state)
     assert_false(na == nc && !memcmp(a, c, na));
     free(a);
     free(c);
+    /* From equal probabilities other masks are drawn at once, and other sequences. */
+    json_t *line_a = first_line(t, "a/log.jsonl"), *line_b = first_line(t, "b/log.jsonl"),
+           *line_c = first_line(t, "c/log.jsonl");
+    assert_near(num(line_a, "kept"), num(line_b, "kept"), 0);
+    assert_near(num(line_a, "loss"), num(line_b, "loss"), 0);
+    assert_true(num(line_a, "kept") != num(line_c, "kept"));
+    assert_true(num(line_a, "loss") != num(line_c, "loss"));
+    json_decref(line_a);
+    json_decref(line_b);
+    json_decref(line_c);
 }
 
 /* Masks are equal as long as losses are; and the share kept by a step's masks says whether they are. */
@@ -420,7 +462,7 @@ static void threads_draw_the_same_masks(void **state)
 static void a_lost_loss_stops_the_run(void **state)
 {
     cli *t = *state;
-    overflow_model(t, "bad");
+    overflow_model(t, "bad", true);
     const char *call =
         "prune @/bad --data @calibration --seq-len 32 --held-out 8 --init uniform --granularity channels "
         "--keep 0.75 --mask-samples 2 --no-normalise --lr 1e-4 --passes 320 --out @/run --quiet "
@@ -445,6 +487,24 @@ static void a_lost_loss_stops_the_run(void **state)
     refused(t, 3, "eval @/run --text @held-out", "run", "unfinished");
 }
 
+/* A model that is not sound at all is refused as a failure, with nothing left. */
+static void a_model_without_a_loss_is_no_beginning(void **state)
+{
+    cli *t = *state;
+    overflow_model(t, "bad", false);
+    refused(t, 1,
+            "prune @/bad --data @calibration --seq-len 32 --held-out 8 --keep 0.75 --passes 32 --out @/run --quiet "
+            "--init uniform",
+            "bad", "dense", "held-out", "nan");
+    assert_false(there(t, "run"));
+    assert_call(t, 1, "eval @/bad --text @held-out --json");
+    json_t *j = json_loads(t->out, JSON_REJECT_DUPLICATES, NULL);
+    assert_true(json_is_null(at(j, "perplexity")) && json_is_null(at(j, "nll")));
+    assert_int_equal(whole(j, "bad_chunks"), whole(j, "chunks"));
+    json_decref(j);
+    assert_says(t->err, "a loss that is not finite");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,11 +513,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_setting_runs_and_meets_its_budget, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(an_earlier_run_gives_the_first_probabilities, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(without_passes_the_metric_decides, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(ties_go_by_the_first_probabilities, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(quiet_is_silent_and_json_is_one_object, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(results_that_cannot_be_printed_are_a_failure, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(the_seed_decides, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(threads_draw_the_same_masks, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_lost_loss_stops_the_run, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_model_without_a_loss_is_no_beginning, cli_setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
