@@ -91,32 +91,48 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     return POL_OK;
 }
 
-static int print_result(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
+static void print_text(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
 {
     const bool masked = e->target.mask && !a->dense;
-    pol_config left = *pol_source_config(e->target.src);
+    printf("perplexity %.4f  nll %.6f", p->perplexity, p->nll);
+    if (isfinite(p->standard_error))
+        printf(" +- %.6f", p->standard_error);
+    printf("\nprotocol %s, sequences of %lld, BOS %s, %lld tokens in %lld chunks (%lld bad) of %s (%s)\n", p->protocol,
+           (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, (long long)p->chunks,
+           (long long)p->bad_chunks, a->text, pol_text_format_name(p->format));
+    printf("model %s%s, tokenizer %s, %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok),
+           pol_backend_info(e->be)->name);
+}
+
+static json_t *result_json(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
+{
+    const bool masked = e->target.mask && !a->dense;
+    pol_config measured = *pol_source_config(e->target.src);
     if (masked)
-        pol_target_config(&e->target, &left);
-    const int64_t params = pol_config_total_params(&left);
-    const pol_device_info *d = pol_backend_info(e->be);
-    if (a->quiet && !a->json)
-        return EXIT_DONE;
-    if (!a->json) {
-        printf("perplexity %.4f  nll %.6f +- %.6f\n", p->perplexity, p->nll, p->standard_error);
-        printf("protocol %s, sequences of %lld, BOS %s, %lld tokens in %lld chunks (%lld bad) of %s (%s)\n",
-               p->protocol, (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, (long long)p->chunks,
-               (long long)p->bad_chunks, a->text, pol_text_format_name(p->format));
-        printf("model %s%s, tokenizer %s, %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok), d->name);
-        return EXIT_DONE;
-    }
+        pol_target_config(&e->target, &measured);
     json_t *j = pol_perplexity_json(p);
     json_object_set_new(j, "text", json_string(a->text));
     json_object_set_new(j, "model", json_string(path));
     json_object_set_new(j, "pruned", json_boolean(masked));
-    json_object_set_new(j, "params", json_integer((json_int_t)params));
+    json_object_set_new(j, "params", json_integer((json_int_t)pol_config_total_params(&measured)));
     json_object_set_new(j, "tokenizer", json_string(pol_tokenizer_kind(e->tok)));
-    json_object_set_new(j, "device", pol_device_json(d));
-    return cli_print_json(j);
+    json_object_set_new(j, "device", pol_device_json(pol_backend_info(e->be)));
+    return j;
+}
+
+/* A perplexity that is not a number is shown as that, and is a failure. */
+static int report(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
+{
+    int code = EXIT_DONE;
+    if (a->json)
+        code = cli_print_json(result_json(path, a, e, p));
+    else if (!a->quiet)
+        print_text(path, a, e, p);
+    if (!p->bad_chunks)
+        return code;
+    fprintf(stderr, "pollard eval: %s: %lld of %lld chunks of %s have a loss that is not finite\n", path,
+            (long long)p->bad_chunks, (long long)p->chunks, a->text);
+    return EXIT_FAILED;
 }
 
 int cmd_eval(pol_context *ctx, int argc, char **argv)
@@ -137,16 +153,11 @@ int cmd_eval(pol_context *ctx, int argc, char **argv)
         return EXIT_USAGE;
     evaluation e = {0};
     pol_perplexity p;
-    cli_progress_init(&e.progress, a.json || a.quiet);
+    cli_progress_init(&e.progress, a.quiet);
     cli_progress_log(&e.progress, ctx, POL_LOG_WARN);
     const pol_status s = evaluate(ctx, path, &a, protocol, &e, &p);
     cli_progress_clear(&e.progress);
-    int code = s < 0 ? cli_failed(ctx, "eval", s) : print_result(path, &a, &e, &p);
-    if (s == POL_OK && p.bad_chunks) {
-        fprintf(stderr, "pollard eval: %s: %lld of %lld chunks have a loss that is not finite\n", path,
-                (long long)p.bad_chunks, (long long)p.chunks);
-        code = EXIT_FAILED;
-    }
+    const int code = s < 0 ? cli_failed(ctx, "eval", s) : report(path, &a, &e, &p);
     pol_forward_free(e.forward);
     pol_model_free(e.model);
     pol_backend_close(e.be);

