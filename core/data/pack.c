@@ -34,7 +34,7 @@ static pol_status add_document(void *user, const char *text, size_t n)
     const int64_t from = p->list.n;
     if (p->bos == POL_BOS_DOCUMENT || p->bos == POL_BOS_BOTH)
         POL_TRY(pol_token_list_add(p->ctx, &p->list, p->bos_id));
-    POL_TRY(pol_tokenizer_encode(p->tok, p->ctx, text, n, false, &p->list));
+    POL_TRY(pol_tokenizer_encode_until(p->tok, p->ctx, text, n, false, p->enough, &p->list));
     for (int64_t i = from; i < p->list.n; i++)
         if (p->list.ids[i] < 0 || p->list.ids[i] >= p->vocab)
             return pol_fail(p->ctx, POL_EFORMAT,
@@ -60,8 +60,9 @@ static pol_status read_files(packer *p, const char *const *paths, int64_t n_path
     return POL_OK;
 }
 
-/* `fresh` tokens of the list fill a sequence, behind BOS where every sequence begins with it. */
-static pol_status cut(const packer *p, int64_t fresh, int64_t limit, pol_sequences *out)
+/* `fresh` tokens of the list fill a sequence, behind BOS where every sequence begins with it. In place: the tokens of a
+ * large text are held once. */
+static pol_status cut(packer *p, int64_t fresh, int64_t limit, pol_sequences *out)
 {
     const int64_t lead = out->seq_len - fresh;
     int64_t n = p->list.n / fresh;
@@ -71,15 +72,16 @@ static pol_status cut(const packer *p, int64_t fresh, int64_t limit, pol_sequenc
         return pol_fail(p->ctx, POL_EFORMAT, "%s: %lld tokens of text are less than one sequence of %lld", p->path,
                         (long long)p->list.n, (long long)out->seq_len);
     const int64_t count = n * out->seq_len; /* at most twice the tokens that are in memory */
-    out->ids = pol_alloc_array(p->ctx, count, sizeof *out->ids);
-    if (!out->ids)
+    int32_t *ids = pol_realloc(p->ctx, p->list.ids, (size_t)count * sizeof *ids);
+    if (!ids)
         return POL_ENOMEM;
-    for (int64_t i = 0; i < n; i++) {
-        int32_t *row = out->ids + i * out->seq_len;
-        if (lead)
-            row[0] = p->bos_id;
-        memcpy(row + lead, p->list.ids + i * fresh, (size_t)fresh * sizeof *row);
+    p->list.ids = NULL;
+    for (int64_t i = n; lead && i-- > 0;) { /* from the last: a row is written behind where the rows before it are read */
+        int32_t *row = ids + i * out->seq_len;
+        memmove(row + lead, ids + i * fresh, (size_t)fresh * sizeof *row);
+        row[0] = p->bos_id;
     }
+    out->ids = ids;
     out->n = n;
     pol_bytes_hash(out->ids, (size_t)count * sizeof *out->ids, out->hash);
     return POL_OK;

@@ -187,22 +187,38 @@ pol_status pol_reader_read(pol_reader *r, void *dst, size_t cap, size_t *got)
     return POL_OK;
 }
 
-pol_status pol_reader_rest(pol_reader *r, pol_bytes *out)
+static pol_status check_limit(const pol_reader *r, size_t n)
+{
+    return n <= r->limit
+               ? POL_OK
+               : pol_fail(r->ctx, POL_EFORMAT, "%s: more than %zu bytes in one document; split it", r->name, r->limit);
+}
+
+static pol_status decompress_rest(pol_reader *r, pol_bytes *out)
+{
+    size_t got;
+    do {
+        POL_TRY(pol_bytes_reserve(out, BLOCK));
+        POL_TRY(pol_reader_read(r, out->data + out->len, BLOCK, &got));
+        out->len += got;
+        POL_TRY(check_limit(r, out->len));
+    } while (got);
+    return POL_OK;
+}
+
+pol_status pol_reader_rest(pol_reader *r, pol_bytes *out, const char **text, size_t *n)
 {
     *out = (pol_bytes){.ctx = r->ctx};
-    pol_status s;
-    size_t got = 0;
-    do {
-        s = pol_bytes_reserve(out, BLOCK);
-        if (s == POL_OK)
-            s = pol_reader_read(r, out->data + out->len, BLOCK, &got);
-        out->len += got;
-        if (s == POL_OK && out->len > r->limit)
-            s = pol_fail(r->ctx, POL_EFORMAT, "%s: more than %zu bytes in one document; split it", r->name, r->limit);
-    } while (s == POL_OK && got);
+    if (r->kind == PACKING_NONE) {
+        *text = (const char *)r->data + r->pos;
+        *n = r->size - r->pos;
+        r->pos = r->size;
+        return check_limit(r, *n);
+    }
+    const pol_status s = decompress_rest(r, out);
     if (s < 0)
         pol_bytes_free(out);
-    else
-        out->data[out->len] = '\0';
+    *text = out->data;
+    *n = out->len;
     return s;
 }

@@ -30,7 +30,8 @@ void pol_reader_set_limit(pol_reader *r, size_t bytes);
  * file. */
 pol_status pol_reader_read(pol_reader *r, void *dst, size_t cap, size_t *got);
 
-/* All that is left, as one document. out->ctx is set here; yours: pol_bytes_free(). */
-pol_status pol_reader_rest(pol_reader *r, pol_bytes *out);
+/* All that is left, as one document: mapped where the file is plain, else decompressed into out->data. *text is valid
+ * until both the reader is closed and `out` is freed. out->ctx is set here; yours: pol_bytes_free(). */
+pol_status pol_reader_rest(pol_reader *r, pol_bytes *out, const char **text, size_t *n);
 
 #endif

@@ -82,10 +82,12 @@ static pol_status read_whole(pol_reader *r, const char *separator, pol_document_
 {
     pol_context *ctx = pol_reader_context(r);
     pol_bytes file, joined = {.ctx = ctx};
-    POL_TRY(pol_reader_rest(r, &file));
-    const size_t bom = pol_text_bom(file.data, file.len);
-    const char *text = file.data + bom;
-    size_t n = file.len - bom;
+    const char *text;
+    size_t n;
+    POL_TRY(pol_reader_rest(r, &file, &text, &n));
+    const size_t bom = pol_text_bom(text, n);
+    text += bom;
+    n -= bom;
     pol_status s = pol_text_check(r, text, n, 1, bom);
     if (s == POL_OK && *format == POL_TEXT_AUTO)
         *format = pol_wikitext_found(text, n) ? POL_TEXT_WIKITEXT : POL_TEXT_PLAIN;

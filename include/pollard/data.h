@@ -36,13 +36,14 @@ POL_API pol_status pol_text_read(pol_context *ctx, const char *path, const pol_t
                                  pol_text_format *used);
 
 /* Sequences of equal length, without padding: documents are tokenised one by one, concatenated in file order and cut; the
- * remainder at the very end is dropped. */
+ * remainder at the very end is dropped. A special token written out in a text ("<s>", "<unk>") is text like any other: what
+ * is read is data, and no web page may end a document or put BOS into the stream. transformers matches them by default. */
 typedef struct pol_sequences {
     pol_context *ctx;
     int64_t n, seq_len;
     int32_t *ids;        /* [n, seq_len] */
-    int64_t documents;   /* read */
-    int64_t text_tokens; /* before cutting, BOS of documents included */
+    int64_t documents;   /* read; the last one in part, where `limit` was reached in it */
+    int64_t text_tokens; /* of what was read, before cutting; BOS of documents included */
     pol_bos bos;         /* as applied; never MODEL */
     pol_text_format format; /* as found in the first file */
     char hash[33];       /* XXH3-128 over ids: the calibration set's identity */

@@ -25,10 +25,14 @@ typedef struct pol_token_list {
 } pol_token_list;
 
 /* Appends the ids of `text` (UTF-8, n bytes; invalid UTF-8 is POL_EFORMAT with the byte offset). No BOS or EOS is added.
- * Special tokens written out in the text ("<s>") are matched only with parse_special. Thread-safe: the tokenizer is not changed.
+ * Special tokens written out in the text ("<s>") are matched only with parse_special; added tokens that are not special, and
+ * SentencePiece's user-defined pieces, always. Thread-safe: the tokenizer is not changed.
  * list->ids is yours: pol_token_list_free(). After a failure the list holds what it held before. */
 POL_API pol_status pol_tokenizer_encode(const pol_tokenizer *tok, pol_context *ctx, const char *text, size_t n,
                                         bool parse_special, pol_token_list *list);
+/* The same, but stops soon after the list has `enough` ids; what it has beyond them are no whole text's ids. */
+POL_API pol_status pol_tokenizer_encode_until(const pol_tokenizer *tok, pol_context *ctx, const char *text, size_t n,
+                                              bool parse_special, int64_t enough, pol_token_list *list);
 POL_API void pol_token_list_free(pol_context *ctx, pol_token_list *list);
 POL_API pol_status pol_token_list_add(pol_context *ctx, pol_token_list *list, int32_t id);
 

@@ -64,14 +64,13 @@ static void check_file(const char *file, const json_t *texts, const json_t *want
     pol_tokenizer_free(tok);
 }
 
-static void test_vectors(void **state)
+static void check_vectors(const char *name, size_t least)
 {
-    (void)state;
-    json_t *j = read_json(test_file("tokenizers/vectors.json"));
+    json_t *j = read_json(test_file(name));
     const json_t *texts = json_object_get(j, "texts");
     const char *file;
     json_t *want;
-    assert_true(json_object_size(json_object_get(j, "files")) >= 25);
+    assert_true(json_object_size(json_object_get(j, "files")) >= least);
     json_object_foreach(json_object_get(j, "files"), file, want)
     {
         check_file(file, texts, json_object_get(want, "plain"), false);
@@ -80,6 +79,11 @@ static void test_vectors(void **state)
     }
     json_decref(j);
 }
+
+static void test_vectors(void **state) { (void)state, check_vectors("tokenizers/vectors.json", 25); }
+
+/* Texts that break tokenizers: control characters, joiners, runs of everything, added tokens side by side. */
+static void test_edges(void **state) { (void)state, check_vectors("tokenizers/edges.json", 20); }
 
 /* ---- a thousand lines under published tokenizers ---- */
 
@@ -313,10 +317,95 @@ static void test_long_text(void **state)
     free(text);
 }
 
+/* ---- in pieces ---- */
+
+/* Lines of every length and beginning, with a literal and an unknown character now and then. */
+static char *many_lines(size_t n)
+{
+    static const char *const parts[] = {"the miller's daughter", "\n", " ", "a", "\nb", "\n\n", "  x", "<s>", "\xe2\x82\xac", "zz\n "};
+    char *text = malloc(n);
+    assert_non_null(text);
+    uint32_t random = 1;
+    for (size_t at = 0; at < n;) {
+        random = random * 1664525u + 1013904223u;
+        const char *part = parts[(random >> 16) % POL_COUNT(parts)];
+        const size_t len = strlen(part);
+        if (at + len > n)
+            part = "................................";
+        memcpy(text + at, part, len < n - at ? len : n - at);
+        at += len;
+    }
+    return text;
+}
+
+static void assert_same_in_pieces(pol_tokenizer *tok, const char *text, size_t n)
+{
+    pol_token_list whole = {0}, pieces = {0}, some = {0};
+    assert_true(tok->by_lines);
+    assert_ok(ctx, pol_tokenizer_encode(tok, ctx, text, n, false, &pieces));
+    assert_ok(ctx, pol_tokenizer_encode_until(tok, ctx, text, n, false, 1000, &some));
+    tok->by_lines = false;
+    assert_ok(ctx, pol_tokenizer_encode(tok, ctx, text, n, false, &whole));
+    tok->by_lines = true;
+    assert_int_equal(whole.n, pieces.n);
+    assert_memory_equal(whole.ids, pieces.ids, (size_t)whole.n * sizeof *whole.ids);
+    assert_in_range(some.n, 1000, whole.n - 1);
+    assert_memory_equal(whole.ids, some.ids, 1000 * sizeof *whole.ids);
+    pol_token_list_free(ctx, &whole);
+    pol_token_list_free(ctx, &pieces);
+    pol_token_list_free(ctx, &some);
+}
+
+static void test_in_pieces(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"llama.model", "llama.gguf", "across-spaces.model", "llama-normalizer.json"};
+    enum { LENGTH = 1000000 };
+    char *text = many_lines(LENGTH);
+    pol_tokenizer *tok;
+    for (size_t f = 0; f < POL_COUNT(files); f++) {
+        char path[128];
+        snprintf(path, sizeof path, "tokenizers/%s", files[f]);
+        assert_ok(ctx, pol_tokenizer_open_file(ctx, test_file(path), &tok));
+        assert_same_in_pieces(tok, text, LENGTH);
+        pol_tokenizer_free(tok);
+    }
+    /* Merges that cross the end of a line: pieces may not end before an a, nor before a space that ends a blank line. */
+    static const char crossing[] =
+        "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},"
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}]},\"model\":{\"type\":\"BPE\","
+        "\"unk_token\":\"?\",\"vocab\":{\"?\":0,\"a\":1,\"b\":2,\"\\n\":3,\"\u2581\":4,\"\\na\":5,\"\\n\u2581\":6},"
+        "\"merges\":[[\"\\n\",\"a\"],[\"\\n\",\"\u2581\"]]}}";
+    assert_ok(ctx, pol_tokenizer_from_json(ctx, "tokenizer.json", crossing, strlen(crossing), &tok));
+    for (size_t i = 0; i < LENGTH; i += 2) {
+        text[i] = '\n';
+        text[i + 1] = i % 600000 == 599998 ? 'b' : "aa "[i / 2 % 3];
+    }
+    assert_same_in_pieces(tok, text, LENGTH);
+    pol_tokenizer_free(tok);
+    free(text);
+}
+
+/* A literal across lines, or one that takes white space, is only seen in the whole text; so is white space that goes. */
+static void test_not_in_pieces(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"user.model", "unknown.model", "nfd.json", "metaspace-first.json", "tiktoken.model"};
+    for (size_t f = 0; f < POL_COUNT(files); f++) {
+        char path[128];
+        pol_tokenizer *tok;
+        snprintf(path, sizeof path, "tokenizers/%s", files[f]);
+        assert_ok(ctx, pol_tokenizer_open_file(ctx, test_file(path), &tok));
+        assert_false(tok->by_lines);
+        pol_tokenizer_free(tok);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_long_text),
-                                       cmocka_unit_test(test_ggml),    cmocka_unit_test(test_llama3),
-                                       cmocka_unit_test(test_source),  cmocka_unit_test(test_large)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_vectors),   cmocka_unit_test(test_edges),         cmocka_unit_test(test_long_text),
+        cmocka_unit_test(test_in_pieces), cmocka_unit_test(test_not_in_pieces), cmocka_unit_test(test_ggml),
+        cmocka_unit_test(test_llama3),    cmocka_unit_test(test_source),        cmocka_unit_test(test_large)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -102,6 +102,8 @@ static void test_refused_json(void **state)
          POL_EUNSUPPORTED, "'}+'"},
         {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'['},'behavior':'Isolated'}," PLAIN "}", POL_EUNSUPPORTED,
          "pattern '['"},
+        {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'[[:alpha:]]'},'behavior':'Isolated'}," PLAIN "}",
+         POL_EUNSUPPORTED, "a class inside a class"},
         {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'[a&&b]'},'behavior':'Isolated'}," PLAIN "}",
          POL_EUNSUPPORTED, "intersection"},
         {"{'pre_tokenizer':{'type':'Split','pattern':{'Regex':'a'},'behavior':'Dropped'}," PLAIN "}", POL_EUNSUPPORTED,

@@ -79,20 +79,24 @@ pol_status pol_bpe_find_cuts(pol_bpe *bpe, const pol_vocab *v)
     return POL_OK;
 }
 
-/* The end of the part that begins at `from`. The character after a cut has a token, so that no unknown run is cut in
- * two. */
+bool pol_bpe_may_cut(const pol_bpe *bpe, const pol_vocab *v, int32_t before, const char *text)
+{
+    if (pol_table_find(&bpe->adjacent, pair_key(before, pol_utf8_first(text)), NULL))
+        return false;
+    const int32_t id = pol_vocab_find(v, text, pol_utf8_length(text));
+    return id >= 0 && id != bpe->unknown;
+}
+
+/* The end of the part that begins at `from`. */
 static size_t next_cut(const pol_bpe *bpe, const pol_vocab *v, const char *text, size_t n, size_t from)
 {
     size_t at = from + pol_utf8_length(text + from);
-    for (int32_t before = pol_utf8_first(text + from), c; at < n; at += pol_utf8_length(text + at), before = c) {
-        c = pol_utf8_first(text + at);
-        if (pol_table_find(&bpe->adjacent, pair_key(before, c), NULL))
-            continue;
-        const int32_t id = pol_vocab_find(v, text + at, pol_utf8_length(text + at));
-        if (id >= 0 && id != bpe->unknown)
-            return at;
+    int32_t before = pol_utf8_first(text + from);
+    while (at < n && !pol_bpe_may_cut(bpe, v, before, text + at)) {
+        before = pol_utf8_first(text + at);
+        at += pol_utf8_length(text + at);
     }
-    return n;
+    return at;
 }
 
 /* ---- room to work in ---- */

@@ -35,6 +35,10 @@ pol_status pol_bpe_add_merge(pol_bpe *bpe, int32_t left, int32_t right, uint32_t
 /* Sets cuttable and adjacent from the tokens that merges can make. Call when all merges or ranks are there. */
 pol_status pol_bpe_find_cuts(pol_bpe *bpe, const pol_vocab *v);
 
+/* Whether merges on the two sides of this place cannot see each other: `before` is the character there, `text` (UTF-8) begins with
+ * the one after, which has a token, so that no run of unknown characters is cut in two. Where `cuttable`. */
+bool pol_bpe_may_cut(const pol_bpe *bpe, const pol_vocab *v, int32_t before, const char *text);
+
 typedef struct pol_symbol {
     int32_t id;         /* -1: not looked up yet, or without a token */
     int32_t prev, next; /* -1 at the ends */

@@ -68,7 +68,13 @@ static pol_status read_normal_step(const reader *r, const json_t *j, const char 
         st->content_len = strlen(content);
     }
     nz->n++; /* from here on it is freed with the others */
-    return st->kind == POL_NORMAL_REPLACE ? read_pattern(r, j, "pattern", &st->pattern) : POL_OK;
+    if (st->kind != POL_NORMAL_REPLACE)
+        return POL_OK;
+    POL_TRY(read_pattern(r, j, "pattern", &st->pattern));
+    const json_t *pattern = json_object_get(j, "pattern");
+    const char *text = json_string_value(json_object_get(pattern, "String"));
+    st->spaces_only = text && strcmp(text, " ") == 0 && !json_object_get(pattern, "Regex");
+    return POL_OK;
 }
 
 static pol_status read_normalizer(const reader *r, const json_t *j, int depth, pol_normalizer *nz)
@@ -102,6 +108,12 @@ pol_status pol_read_normalizer(pol_context *ctx, const char *name, const json_t 
 
 /* ASCII punctuation, symbols among them, and the categories P*. */
 static const char punctuation[] = "[!-/:-@\\[-`{-~\\p{P}]";
+
+/* The two are Rust's \w here, which is not that of the patterns in a file. */
+#define WORD                                                                                                          \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"                  \
+    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
+static const char words_and_others[] = "[" WORD "]+|[^" WORD "\\s]+";
 
 static pol_status read_behavior(const reader *r, const json_t *j, pol_split_behavior *out)
 {
@@ -197,7 +209,7 @@ static pol_status read_split_step(const reader *r, const json_t *j, const char *
         return pol_splitter_add_pattern(r->ctx, sp, r->where, punctuation, behavior, false);
     }
     if (strcmp(type, "Whitespace") == 0)
-        return pol_splitter_add_pattern(r->ctx, sp, r->where, "\\w+|[^\\w\\s]+", POL_SPLIT_REMOVED, true);
+        return pol_splitter_add_pattern(r->ctx, sp, r->where, words_and_others, POL_SPLIT_REMOVED, true);
     if (strcmp(type, "WhitespaceSplit") == 0)
         return pol_splitter_add_pattern(r->ctx, sp, r->where, "\\s", POL_SPLIT_REMOVED, false);
     return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: type '%s' is not supported", r->where, type);

@@ -62,7 +62,7 @@ static pol_status add_literal(json_file *f, const char *content, bool normalized
                                 lit);
     pol_bytes form = {.ctx = f->ctx}, spare = {.ctx = f->ctx};
     pol_search search = {.ctx = f->ctx};
-    pol_status s = pol_normalize(&f->tok->normalizer, &search, content, strlen(content), &form, &spare);
+    pol_status s = pol_normalize(&f->tok->normalizer, &search, content, strlen(content), true, &form, &spare);
     if (s >= 0)
         s = pol_literals_add(&f->tok->normalized, f->name, form.data ? form.data : "", form.len, lit);
     pol_search_free(&search);

@@ -79,24 +79,22 @@ static bool stands_alone(const char *text, size_t n, size_t start, size_t end)
            (end == n || !pol_is_word(pol_utf8_first(text + end)));
 }
 
-const pol_literal *pol_literals_next(const pol_literals *l, const char *text, size_t n, size_t from, bool special,
-                                     size_t *start, size_t *end)
+const pol_literal *pol_literals_next(const pol_literals *l, const char *text, size_t n, bool special, size_t done,
+                                     size_t *from, size_t *start, size_t *end)
 {
-    size_t at = from;
-    while (l->n && at < n) {
+    while (l->n && *from < n) {
+        const size_t at = *from;
         const pol_literal *lit = pol_literals_at(l, text + at, n - at);
         if (!lit) {
-            at++;
+            ++*from;
             continue;
         }
-        const size_t stop = at + lit->len;
-        if ((lit->special && !special) || (lit->single_word && !stands_alone(text, n, at, stop))) {
-            at = stop;
+        const size_t stop = *from = at + lit->len;
+        if ((lit->special && !special) || (lit->single_word && !stands_alone(text, n, at, stop)))
             continue;
-        }
-        *start = at;
+        *start = at > done ? at : done;
         *end = stop;
-        while (lit->lstrip && *start > from && pol_is_space(pol_utf8_last(text, *start)))
+        while (lit->lstrip && *start > done && pol_is_space(pol_utf8_last(text, *start)))
             *start -= pol_utf8_last_length(text, *start);
         while (lit->rstrip && *end < n && pol_is_space(pol_utf8_first(text + *end)))
             *end += pol_utf8_length(text + *end);

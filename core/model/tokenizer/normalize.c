@@ -82,7 +82,7 @@ static pol_status add_marked(const pol_normal_step *st, const char *text, size_t
 /* With `collapse`, spaces at both ends go and runs become one; a user-defined piece is taken whole, but loses leading
  * spaces after a space like any other. */
 static pol_status sentencepiece(const pol_normal_step *st, const pol_literals *user, const char *text, size_t n,
-                                pol_bytes *out)
+                                bool begins, pol_bytes *out)
 {
     size_t i = 0;
     while (st->collapse && i < n && text[i] == ' ') {
@@ -94,7 +94,7 @@ static pol_status sentencepiece(const pol_normal_step *st, const pol_literals *u
     if (i == n)
         return POL_OK;
     const size_t begin = out->len;
-    if (st->prefix)
+    if (st->prefix && begins)
         POL_TRY(add_marked(st, " ", 1, out));
     bool after_space = st->collapse;
     while (i < n) {
@@ -117,13 +117,14 @@ static pol_status sentencepiece(const pol_normal_step *st, const pol_literals *u
 }
 
 static pol_status apply(const pol_normalizer *nz, const pol_normal_step *st, pol_search *search, const char *text,
-                        size_t n, pol_bytes *out)
+                        size_t n, bool begins, pol_bytes *out)
 {
     switch (st->kind) {
     case POL_NORMAL_PREPEND:
         if (!n)
             return POL_OK;
-        POL_TRY(pol_bytes_add(out, st->content, st->content_len));
+        if (begins)
+            POL_TRY(pol_bytes_add(out, st->content, st->content_len));
         return pol_bytes_add(out, text, n);
     case POL_NORMAL_REPLACE: return replace(st, search, text, n, out);
     case POL_NORMAL_NFC:
@@ -132,13 +133,13 @@ static pol_status apply(const pol_normalizer *nz, const pol_normal_step *st, pol
     case POL_NORMAL_NFKD: return compose(st->kind, text, n, out);
     case POL_NORMAL_LOWER: return lower(text, n, out);
     case POL_NORMAL_STRIP: return strip(st, text, n, out);
-    case POL_NORMAL_SENTENCEPIECE: return sentencepiece(st, nz->user, text, n, out);
+    case POL_NORMAL_SENTENCEPIECE: return sentencepiece(st, nz->user, text, n, begins, out);
     }
     return pol_fail(out->ctx, POL_EARG, "normalizer kind %d", (int)st->kind);
 }
 
-pol_status pol_normalize(const pol_normalizer *nz, pol_search *search, const char *text, size_t n, pol_bytes *out,
-                         pol_bytes *spare)
+pol_status pol_normalize(const pol_normalizer *nz, pol_search *search, const char *text, size_t n, bool begins,
+                         pol_bytes *out, pol_bytes *spare)
 {
     out->len = 0;
     if (!nz->n)
@@ -146,7 +147,7 @@ pol_status pol_normalize(const pol_normalizer *nz, pol_search *search, const cha
     for (int i = 0; i < nz->n; i++) {
         spare->len = 0;
         POL_TRY(pol_bytes_reserve(spare, n));
-        POL_TRY(apply(nz, &nz->steps[i], search, i ? out->data : text, i ? out->len : n, spare));
+        POL_TRY(apply(nz, &nz->steps[i], search, i ? out->data : text, i ? out->len : n, begins, spare));
         const pol_bytes swap = *out;
         *out = *spare;
         *spare = swap;

@@ -23,6 +23,7 @@ typedef struct pol_normal_step {
     pol_pattern *pattern;
     char *content;
     size_t content_len;
+    bool spaces_only; /* REPLACE: the pattern is one space, as itself */
     bool left, right; /* STRIP */
     bool prefix;      /* SENTENCEPIECE: add_dummy_prefix */
     bool collapse;    /*   remove_extra_whitespaces */
@@ -37,9 +38,10 @@ typedef struct pol_normalizer {
     const pol_literals *user; /* SENTENCEPIECE: user-defined pieces, which stay whole; borrowed */
 } pol_normalizer;
 
-/* Replaces the content of `out`. `spare` is room to work in; `search` as in pattern.h. */
-pol_status pol_normalize(const pol_normalizer *nz, pol_search *search, const char *text, size_t n, pol_bytes *out,
-                         pol_bytes *spare);
+/* Replaces the content of `out`. `begins`: the text is not the continuation of another, before which a prefix went.
+ * `spare` is room to work in; `search` as in pattern.h. */
+pol_status pol_normalize(const pol_normalizer *nz, pol_search *search, const char *text, size_t n, bool begins,
+                         pol_bytes *out, pol_bytes *spare);
 void pol_normalizer_free(pol_context *ctx, pol_normalizer *nz);
 
 #endif

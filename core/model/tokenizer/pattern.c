@@ -24,11 +24,13 @@ struct pol_pattern {
 
 /* ---- from Oniguruma's dialect ---- */
 
-/* As the inside of a class. PCRE2's own \s also takes U+180E, and its \w lacks marks and letter-like symbols. */
+/* As the inside of a class. PCRE2's own \s also takes U+180E, and its \w lacks marks and letter-like symbols. Oniguruma's
+ * \w has, outside a class only, the numbers of Latin-1 that are no decimal digits. */
 static const char space_class[] = "\\t-\\r\\x20\\x{85}\\p{Z}";
 static const char word_class[] =
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"
     "\\x{1F170}-\\x{1F189}";
+static const char latin1_numbers[] = "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
 
 static pol_status refuse(pol_context *ctx, const char *where, const char *regex, size_t n, const char *what)
 {
@@ -46,7 +48,8 @@ static pol_status translate_escape(const char *where, const char *regex, size_t 
         if (in_class && negated)
             return c == 'S' ? pol_bytes_add(out, "\\S", 2) /* U+180E apart, the same */
                             : refuse(out->ctx, where, regex, n, "\\W inside a class is not supported");
-        return in_class ? pol_bytes_printf(out, "%s", set) : pol_bytes_printf(out, "[%s%s]", negated ? "^" : "", set);
+        return in_class ? pol_bytes_printf(out, "%s", set)
+                        : pol_bytes_printf(out, "[%s%s%s]", negated ? "^" : "", set, set == word_class ? latin1_numbers : "");
     }
     if (c && strchr("bBhHvVRXKCGgyYOMQE", c)) /* other meanings, or not tested to be the same */
         return refuse(out->ctx, where, regex, n, "it uses an escape that is not supported");
@@ -77,18 +80,10 @@ static pol_status translate(const char *where, const char *regex, size_t n, pol_
             continue;
         }
         if (in_class) {
-            if (c == '[' && next != ':')
+            if (c == '[') /* [:name:] too: the engines disagree on what is alphabetic and what is punctuation */
                 return refuse(out->ctx, where, regex, n, "a class inside a class is not supported");
             if (c == '&' && next == '&')
                 return refuse(out->ctx, where, regex, n, "an intersection of classes is not supported");
-            if (c == '[') { /* [:name:] */
-                const char *end = memchr(regex + i, ']', n - i);
-                if (!end)
-                    return refuse(out->ctx, where, regex, n, "a class is not closed");
-                POL_TRY(pol_bytes_add(out, regex + i, (size_t)(end - regex) - i + 1));
-                i = (size_t)(end - regex);
-                continue;
-            }
             in_class = c != ']';
         } else {
             if (c == '(' && next == '*')

@@ -1,9 +1,8 @@
-/* tokenizer.c - the public face: opening by content, the pipeline, the BOS policy. */
+/* tokenizer.c - the public face: opening by content, the BOS policy. */
 #include <string.h>
 
 #include "core/base/file.h"
 #include "core/base/json.h"
-#include "core/base/utf8.h"
 #include "core/model/source.h"
 #include "core/model/tokenizer/internal.h"
 
@@ -53,7 +52,9 @@ pol_status pol_tokenizer_finish(pol_tokenizer *t)
     pol_literals_seal(&t->user);
     if (t->user.n)
         t->bpe.frozen = t->normalizer.user = &t->user;
-    return pol_bpe_find_cuts(&t->bpe, &t->vocab);
+    POL_TRY(pol_bpe_find_cuts(&t->bpe, &t->vocab));
+    t->by_lines = pol_lines_are_independent(t);
+    return POL_OK;
 }
 
 int32_t pol_tokenizer_id(const pol_tokenizer *t, const char *spelling, size_t n)
@@ -174,86 +175,7 @@ pol_status pol_tokenizer_open_file(pol_context *ctx, const char *path, pol_token
     return s;
 }
 
-/* ---- encoding ---- */
-
-typedef struct encoding {
-    const pol_tokenizer *tok;
-    pol_context *ctx;
-    pol_bpe_work bpe;
-    pol_split_work split;
-    pol_bytes text, spare;
-    bool special;
-    pol_token_list *list;
-} encoding;
-
-static pol_status encode_word(void *user, const char *word, size_t n)
-{
-    encoding *e = user;
-    return pol_bpe_encode(&e->tok->bpe, &e->tok->vocab, &e->bpe, word, n, e->list);
-}
-
-static pol_status encode_normalized(encoding *e, const char *text, size_t n, bool first)
-{
-    size_t at = 0, start, end;
-    const pol_literal *lit;
-    while ((lit = pol_literals_next(&e->tok->normalized, text, n, at, e->special, &start, &end))) {
-        POL_TRY(pol_split(&e->tok->splitter, &e->split, text + at, start - at, first && at == 0, encode_word, e));
-        POL_TRY(pol_token_list_add(e->ctx, e->list, lit->id));
-        at = end;
-    }
-    return pol_split(&e->tok->splitter, &e->split, text + at, n - at, first && at == 0, encode_word, e);
-}
-
-static pol_status encode_fragment(encoding *e, const char *text, size_t n, bool first)
-{
-    if (!n)
-        return POL_OK;
-    if (!e->tok->normalizer.n) /* nothing to do: spare the copy */
-        return encode_normalized(e, text, n, first);
-    POL_TRY(pol_normalize(&e->tok->normalizer, &e->split.search, text, n, &e->text, &e->spare));
-    return encode_normalized(e, e->text.data, e->text.len, first);
-}
-
-static pol_status encode_all(encoding *e, const char *text, size_t n)
-{
-    size_t at = 0, start, end;
-    const pol_literal *lit;
-    while ((lit = pol_literals_next(&e->tok->raw, text, n, at, e->special, &start, &end))) {
-        POL_TRY(encode_fragment(e, text + at, start - at, at == 0));
-        POL_TRY(pol_token_list_add(e->ctx, e->list, lit->id));
-        at = end;
-    }
-    return encode_fragment(e, text + at, n - at, at == 0);
-}
-
-pol_status pol_tokenizer_encode(const pol_tokenizer *tok, pol_context *ctx, const char *text, size_t n,
-                                bool parse_special, pol_token_list *list)
-{
-    size_t bad;
-    if (!pol_utf8_check(text, n, &bad))
-        return pol_fail(ctx, POL_EFORMAT, "text: byte %zu (0x%02x) does not belong to UTF-8", bad, (uint8_t)text[bad]);
-    encoding e = {.tok = tok,
-                  .ctx = ctx,
-                  .special = parse_special,
-                  .list = list,
-                  .bpe = {.ctx = ctx},
-                  .split = {.search = {.ctx = ctx}},
-                  .text = {.ctx = ctx},
-                  .spare = {.ctx = ctx}};
-    for (int i = 0; i < POL_MAX_STEPS; i++)
-        e.split.text[i].ctx = ctx;
-    const int64_t before = list->n;
-    pol_status s = encode_all(&e, text, n);
-    if (s < 0)
-        list->n = before;
-    pol_bpe_work_free(&e.bpe);
-    pol_search_free(&e.split.search);
-    for (int i = 0; i < POL_MAX_STEPS; i++)
-        pol_bytes_free(&e.split.text[i]);
-    pol_bytes_free(&e.text);
-    pol_bytes_free(&e.spare);
-    return s;
-}
+/* ---- lists of ids ---- */
 
 pol_status pol_token_list_add(pol_context *ctx, pol_token_list *list, int32_t id)
 {

@@ -45,9 +45,12 @@ static inline bool pol_is_space(int32_t c)
            c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
-/* \w: letters, marks, decimal and letter numbers, connectors. */
+/* \w of Rust's regex: what is alphabetic, marks, decimal numbers, connectors and the two joiners. */
 static inline bool pol_is_word(int32_t c)
 {
+    if (c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) ||
+        (c >= 0x1f150 && c <= 0x1f169) || (c >= 0x1f170 && c <= 0x1f189))
+        return true;
     switch (utf8proc_category(c)) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
