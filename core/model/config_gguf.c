@@ -56,6 +56,11 @@ static pol_status read_float_opt(reader *r, const char *suffix, float *v)
 /* What would change the block, so that going on would be silently wrong. */
 static pol_status refuse_unknown(reader *r)
 {
+    static const char parts[] = "split.count";
+    int64_t n;
+    if (pol_gguf_int(r->g, parts, &n) && n > 1)
+        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is %" PRId64 ": a part of a split model; merge the parts first",
+                        pol_gguf_name(r->g), parts, n);
     static const struct {
         const char *suffix;
         int64_t neutral;

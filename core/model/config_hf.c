@@ -34,6 +34,11 @@ static pol_status read_rope_scaling(pol_context *ctx, const char *where, const j
     const char *type = "default";
     POL_TRY(pol_json_str_opt(ctx, where, r, "type", &type)); /* the name before transformers 4.43 */
     POL_TRY(pol_json_str_opt(ctx, where, r, "rope_type", &type));
+    const char *kind;
+    json_t *of_kind;
+    json_object_foreach((json_t *)r, kind, of_kind) /* one set for each kind of attention, in models that mix them */
+        if (json_is_object(of_kind))
+            return pol_fail(ctx, POL_EUNSUPPORTED, "%s: '%s' has parameters of its own, only one set for all layers is handled", where, kind);
     POL_TRY(read_float(ctx, where, r, "rope_theta", &c->rope_theta));
     if (!strcmp(type, "default"))
         return POL_OK;
@@ -98,6 +103,23 @@ static pol_status refuse_unknown(pol_context *ctx, const char *where, const json
     return POL_OK;
 }
 
+/* The kinds of attention by layer, where they are listed: all must be what the block does. */
+static pol_status check_layer_types(pol_context *ctx, const char *where, const json_t *j, const pol_config *c)
+{
+    const char *want = c->window ? "sliding_attention" : "full_attention";
+    json_t *list = json_object_get(j, "layer_types");
+    if (!list || json_is_null(list))
+        return POL_OK;
+    POL_TRY(pol_json_array(ctx, where, j, "layer_types", &list));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *type = json_string_value(json_array_get(list, i));
+        if (!type || strcmp(type, want))
+            return pol_fail(ctx, POL_EUNSUPPORTED, "%s: 'layer_types': entry %zu is '%s', only '%s' is handled here", where, i,
+                            type ? type : "not a string", want);
+    }
+    return POL_OK;
+}
+
 pol_status pol_config_from_json(pol_context *ctx, const char *where, const json_t *j, pol_config *c)
 {
     memset(c, 0, sizeof *c);
@@ -129,6 +151,7 @@ pol_status pol_config_from_json(pol_context *ctx, const char *where, const json_
         POL_TRY(read_size_opt(ctx, where, j, "sliding_window", &s.window));
     }
     POL_TRY(pol_config_set_shape(ctx, where, &s, c));
+    POL_TRY(check_layer_types(ctx, where, j, c));
 
     c->rms_eps = 1e-6f;
     POL_TRY(read_float(ctx, where, j, "rms_norm_eps", &c->rms_eps));

@@ -317,6 +317,7 @@ static void test_gguf_refused_by_name(void **state)
         const char *part;
     } cases[] = {
         {"llama.expert_count", 8, POL_EUNSUPPORTED, "key 'llama.expert_count' is 8, only 0 is handled"},
+        {"split.count", 3, POL_EUNSUPPORTED, "key 'split.count' is 3: a part of a split model"},
         {"llama.rope.dimension_count", 1, POL_EUNSUPPORTED,
          "key 'llama.rope.dimension_count' is 1, only the head size 2"},
         {"llama.attention.value_length", 4, POL_EUNSUPPORTED, "key 'llama.attention.value_length' is 4"},
