@@ -153,7 +153,7 @@ static void lay_learning(const given *g, pol_prune_settings *o)
     OVER(l->sequences_per_mask, (int32_t)g->per_mask);
     OVER(l->baseline_window, (int32_t)g->window);
     OVER(l->learning_rate, g->lr);
-    OVER(l->smin, (float)g->smin);
+    OVER(l->smin, g->smin);
     if (g->seed >= 0)
         l->seed = (uint64_t)g->seed;
     if (g->baseline >= 0)

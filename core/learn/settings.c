@@ -30,7 +30,7 @@ const char *const pol_purpose_names[] = {[POL_PURPOSE_INIT] = "initialisation",
  * mask in that share of the units. On stories260K at keep 0.7, 3,000 passes, the mean loss of three seeds was 2.81,
  * 2.80, 2.83, 2.89, 2.83 at floors 0, 0.001, 0.003, 0.01, 0.03, seeds being 0.04 apart: up to 0.003 a floor costs
  * nothing that could be measured. */
-static const float UNITS_SMIN = 0.003f;
+static const double UNITS_SMIN = 0.003;
 
 void pol_learn_units(int64_t passes, pol_learn_settings *out)
 {
@@ -92,7 +92,7 @@ pol_status pol_learn_check(pol_context *ctx, const pol_learn_settings *o)
         return pol_fail(ctx, POL_EARG, "settings: learning_rate: %g is not a positive number", o->learning_rate);
     if (o->learning_rate == 0.0 && !o->normalise)
         return pol_fail(ctx, POL_EARG, "settings: learning_rate: 0 means sized to the passes, which needs normalise");
-    if (!(o->smin >= 0.0f && o->smin < 0.5f))
-        return pol_fail(ctx, POL_EARG, "settings: smin: %g is outside [0, 0.5)", (double)o->smin);
+    if (!(o->smin >= 0 && o->smin < 0.5))
+        return pol_fail(ctx, POL_EARG, "settings: smin: %g is outside [0, 0.5)", o->smin);
     return POL_OK;
 }

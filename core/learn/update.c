@@ -10,6 +10,6 @@ pol_status pol_learn_update(const pol_learn_settings *o, pol_distribution *d, do
             d->s[i] -= lr * g[i];
     }
     POL_TRY(pol_project_budget(d, &o->budget));
-    pol_distribution_clamp(d, o->smin);
+    pol_distribution_clamp(d, (float)o->smin);
     return POL_OK;
 }

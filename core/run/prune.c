@@ -122,7 +122,7 @@ static pol_status begin(pol_job *r)
     POL_TRY(r->in.init_mask ? earlier_probabilities(r) : metric_probabilities(r));
     memcpy(r->initial_s, r->dist->s, (size_t)u->n * sizeof *r->initial_s);
     if (r->o.learn.smin > 0)
-        pol_distribution_clamp(r->dist, r->o.learn.smin);
+        pol_distribution_clamp(r->dist, (float)r->o.learn.smin);
     stage(r, "initial mask");
     POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
     POL_TRY(pol_mask_write(r->ctx, r->folder.initial, u, r->o.granularity, r->mask, r->initial_s));

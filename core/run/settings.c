@@ -158,7 +158,7 @@ json_t *pol_settings_json(const pol_prune_settings *o)
                      pol_baseline_names[l->baseline], "baseline_window", (int)l->baseline_window, "score",
                      pol_score_names[l->score], "normalise", (int)l->normalise, "learning_rate",
                      l->steps ? pol_learning_rate(l, 0) : l->learning_rate, "schedule", pol_schedule_names[l->schedule],
-                     "smin", (double)l->smin, "seed", (json_int_t)l->seed, "text", text_json(o), "init", init_json(o),
+                     "smin", l->smin, "seed", (json_int_t)l->seed, "text", text_json(o), "init", init_json(o),
                      "held_out", (json_int_t)o->held_out, "eval_every", (json_int_t)o->eval_every, "select",
                      pol_select_names[o->select], "batch", (json_int_t)o->batch);
 }

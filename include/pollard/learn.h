@@ -50,7 +50,7 @@ typedef struct pol_learn_settings {
     pol_schedule schedule;       /* learning rate over the run, to 0 */
     int64_t steps;               /* of the whole run */
     uint64_t seed;
-    float smin;                  /* after each step s is inside [smin, 1 - smin]; 0: s = 0 is absorbing, as in the reference */
+    double smin;                 /* after each step s is inside [smin, 1 - smin]; 0: s = 0 is absorbing, as in the reference */
     pol_budget budget;
 } pol_learn_settings;
 

@@ -341,12 +341,12 @@ static void test_presets(void **state)
     pol_learn_units(10000, &o);
     assert_ok(*state, pol_learn_check(*state, &o));
     assert_true(o.mask_samples == 16 && o.sequences_per_mask == 1 && o.shared_sequences && o.normalise);
-    assert_true(o.baseline == POL_BASELINE_LEAVE_ONE_OUT && o.score == POL_SCORE_SQRT && o.smin == 0.003f);
+    assert_true(o.baseline == POL_BASELINE_LEAVE_ONE_OUT && o.score == POL_SCORE_SQRT && o.smin == 0.003);
     pol_learn_reference(15000, &o);
     assert_ok(*state, pol_learn_check(*state, &o));
     assert_true(o.mask_samples == 2 && o.sequences_per_mask == 8 && o.shared_sequences && !o.normalise);
     assert_true(o.baseline == POL_BASELINE_MOVING_AVERAGE && o.baseline_window == 5 && o.score == POL_SCORE_SQRT);
-    assert_true(o.schedule == POL_SCHEDULE_COSINE && o.smin == 0.0f && o.learning_rate == 2e-3);
+    assert_true(o.schedule == POL_SCHEDULE_COSINE && o.smin == 0 && o.learning_rate == 2e-3);
 }
 
 static void test_settings_errors(void **state)
@@ -373,9 +373,9 @@ static void test_settings_errors(void **state)
     REFUSED(learning_rate, (double)NAN, "learning_rate: nan");
     REFUSED(learning_rate, (double)INFINITY, "learning_rate: inf");
     REFUSED(learning_rate, 0.0, "learning_rate: 0 means sized");
-    REFUSED(smin, 0.5f, "smin: 0.5");
-    REFUSED(smin, -0.1f, "smin: -0.1");
-    REFUSED(smin, NAN, "smin: nan");
+    REFUSED(smin, 0.5, "smin: 0.5");
+    REFUSED(smin, -0.1, "smin: -0.1");
+    REFUSED(smin, (double)NAN, "smin: nan");
     good.baseline = POL_BASELINE_NONE;
     good.mask_samples = 1;
     assert_ok(ctx, pol_learn_check(ctx, &good));

@@ -131,7 +131,7 @@ static void test_zero_is_absorbing_in_reference_only(void **state)
         for (int64_t step = 0; step < o.steps; step++) {
             run_steps(ctx, &r, 1);
             for (int i = 0; i < VARIABLES && !reference; i++)
-                assert_true(r.d->s[i] >= o.smin && r.d->s[i] <= 1.0f - o.smin);
+                assert_true(r.d->s[i] >= (float)o.smin && r.d->s[i] <= 1.0f - (float)o.smin);
         }
         for (int i = 0; i < VARIABLES; i += 2)
             assert_true(reference ? r.d->s[i] == 0.0f : r.d->s[i] > 0.9f);
@@ -318,7 +318,7 @@ static pol_learn_settings resume_settings(int variant)
         o.normalise = true;
         o.learning_rate = 0.0;
         o.mask_samples = 3;
-        o.smin = 0.02f;
+        o.smin = 0.02;
         o.score = POL_SCORE_TEXTBOOK;
         o.budget = (pol_budget){.mode = POL_BUDGET_JOINT, .keep_params = 0.5};
     }
