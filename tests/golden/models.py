@@ -111,4 +111,5 @@ def main():
         golden(model, c.vocab_size, folder / "golden.json")
 
 
-main()
+if __name__ == "__main__":
+    main()

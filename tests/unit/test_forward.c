@@ -123,6 +123,17 @@ static void test_llama_mha_bf16(void **state) { (void)state, check_case("llama-m
 static void test_llama3_scaled(void **state) { (void)state, check_case("llama3-scaled"); }
 static void test_llama_linear_bias(void **state) { (void)state, check_case("llama-linear-bias"); }
 static void test_mistral_window(void **state) { (void)state, check_case("mistral-window"); }
+static void test_sharded_mix(void **state) { (void)state, check_case("sharded-mix"); }
+
+/* Every type of block that a GGUF may have, several of them in each layer. */
+static void test_quantised(void **state)
+{
+    (void)state;
+    fixture f;
+    open_fixture(&f, test_file("models/quantised.gguf"), test_file("models/quantised.golden.json"));
+    check_against_golden(&f);
+    close_fixture(&f);
+}
 
 static void test_tinystories(void **state)
 {
@@ -254,12 +265,19 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama_gqa_tied),    cmocka_unit_test(test_llama_mha_bf16),
-        cmocka_unit_test(test_llama3_scaled),     cmocka_unit_test(test_llama_linear_bias),
-        cmocka_unit_test(test_mistral_window),    cmocka_unit_test(test_tinystories),
+        cmocka_unit_test(test_llama_gqa_tied),
+        cmocka_unit_test(test_llama_mha_bf16),
+        cmocka_unit_test(test_llama3_scaled),
+        cmocka_unit_test(test_llama_linear_bias),
+        cmocka_unit_test(test_mistral_window),
+        cmocka_unit_test(test_sharded_mix),
+        cmocka_unit_test(test_quantised),
+        cmocka_unit_test(test_tinystories),
         cmocka_unit_test(test_smollm2),
-        cmocka_unit_test(test_a_thousand_rearrangements), cmocka_unit_test(test_masked_is_dense_over_zeros),
-        cmocka_unit_test(test_order_restores_every_bit), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_a_thousand_rearrangements),
+        cmocka_unit_test(test_masked_is_dense_over_zeros),
+        cmocka_unit_test(test_order_restores_every_bit),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
