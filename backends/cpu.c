@@ -8,11 +8,14 @@
 #include "backends/drivers.h"
 #include "cpu/cpu.h"
 
-enum { MAX_THREADS = 1024 };
+enum {
+    MAX_THREADS = 1024,
+    NLL_SLICE = 2048 /* wide enough for the GEMM; the logits of 1,024 tokens are then 8 MiB */
+};
 
 static pol_status cpu_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out)
 {
-    if (dtype != POL_F32 && dtype != POL_F64 && dtype != POL_I32)
+    if (dtype != POL_F32 && dtype != POL_I32)
         return pol_fail(be->ctx, POL_EUNSUPPORTED, "buffer: the CPU computes in f32; it has no 16-bit buffers");
     pol_cpu_buf *b = pol_alloc_zero(be->ctx, sizeof *b);
     if (!b)
@@ -52,13 +55,6 @@ static pol_status cpu_download(pol_backend *be, const pol_buf *src, int64_t at, 
     return POL_OK;
 }
 
-static pol_status cpu_fill_zero(pol_backend *be, pol_buf *dst, int64_t at, int64_t n)
-{
-    (void)be;
-    memset(cpu_bytes((pol_view){dst, at}), 0, (size_t)n * pol_dtype_size(dst->dtype));
-    return POL_OK;
-}
-
 static pol_status cpu_sync(pol_backend *be)
 {
     (void)be;
@@ -67,14 +63,14 @@ static pol_status cpu_sync(pol_backend *be)
 
 static void cpu_close(pol_backend *be) { pol_free(be->ctx, be); }
 
-#define CPU_TABLE(suffix)                                                                                             \
-    {                                                                                                                 \
-        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .name = "cpu", .buf_new = cpu_buf_new, .buf_free = cpu_buf_free, \
-        .upload = cpu_upload, .download = cpu_download, .fill_zero = cpu_fill_zero, .sync = cpu_sync,                 \
-        .close = cpu_close, .embed = embed_##suffix, .rmsnorm = rmsnorm_##suffix, .project = project_##suffix,        \
-        .project_add = project_add_##suffix, .rope = rope_##suffix, .attention = attention_##suffix,                  \
-        .attention_scratch = attention_scratch_##suffix, .swiglu = swiglu_##suffix, .nll = nll_##suffix,              \
-        .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix                              \
+#define CPU_TABLE(suffix)                                                                                              \
+    {                                                                                                                  \
+        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free,                 \
+        .upload = cpu_upload, .download = cpu_download, .sync = cpu_sync, .close = cpu_close, .embed = embed_##suffix, \
+        .rmsnorm = rmsnorm_##suffix, .project = project_##suffix, .project_add = project_add_##suffix,                 \
+        .rope = rope_##suffix, .attention = attention_##suffix, .attention_scratch = attention_scratch_##suffix,       \
+        .swiglu = swiglu_##suffix, .nll = nll_##suffix, .swap_units = swap_units_##suffix,                             \
+        .activation_stats = activation_stats_##suffix                                                                  \
     }
 
 static const pol_ops cpu_ops = CPU_TABLE(cpu);
@@ -127,7 +123,8 @@ static pol_status make(pol_context *ctx, const pol_ops *ops, int threads, pol_ba
     if (!cpu)
         return POL_ENOMEM;
     cpu->threads = threads;
-    cpu->base = (pol_backend){.ctx = ctx, .ops = ops, .weight_dtype = POL_F32, .act_dtype = POL_F32, .width_tile = 1};
+    cpu->base = (pol_backend){
+        .ctx = ctx, .ops = ops, .weight_dtype = POL_F32, .act_dtype = POL_F32, .width_tile = 1, .nll_slice = NLL_SLICE};
     describe(&cpu->base.info, threads);
     *out = &cpu->base;
     return POL_OK;

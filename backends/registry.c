@@ -9,7 +9,8 @@ enum { MAX_DEVICES = 64 };
 /* In the order in which "auto" prefers them. */
 static const pol_backend_driver *const drivers[] = {&pol_driver_cpu};
 
-pol_status pol_device_list(pol_context *ctx, pol_device_info **out, int64_t *n)
+/* Devices of the backend called `name`, or of all where it is NULL: a driver that is not asked for is not woken. */
+static pol_status list_devices(pol_context *ctx, const char *name, pol_device_info **out, int64_t *n)
 {
     *out = NULL;
     *n = 0;
@@ -18,6 +19,8 @@ pol_status pol_device_list(pol_context *ctx, pol_device_info **out, int64_t *n)
         return POL_ENOMEM;
     int64_t count = 0;
     for (size_t i = 0; i < POL_COUNT(drivers); i++) {
+        if (name && strcmp(drivers[i]->name, name) != 0)
+            continue;
         pol_status s = drivers[i]->list(ctx, list, MAX_DEVICES, &count);
         if (s < 0) {
             pol_free(ctx, list);
@@ -27,6 +30,11 @@ pol_status pol_device_list(pol_context *ctx, pol_device_info **out, int64_t *n)
     *out = list;
     *n = count;
     return POL_OK;
+}
+
+pol_status pol_device_list(pol_context *ctx, pol_device_info **out, int64_t *n)
+{
+    return list_devices(ctx, NULL, out, n);
 }
 
 void pol_device_list_free(pol_context *ctx, pol_device_info *list) { pol_free(ctx, list); }
@@ -65,7 +73,7 @@ static pol_status choose(pol_context *ctx, const char *name, const char *device,
     const pol_device_info *refused = NULL;
     for (int64_t i = 0; i < n; i++) {
         const pol_device_info *d = &list[i];
-        if ((name && strcmp(d->backend, name) != 0) || (device && !device_matches(d, device)))
+        if (device && !device_matches(d, device))
             continue;
         if (d->usable) {
             *out = d;
@@ -104,7 +112,7 @@ pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_
     pol_device_info *list;
     const pol_device_info *device = NULL;
     int64_t n;
-    POL_TRY(pol_device_list(ctx, &list, &n));
+    POL_TRY(list_devices(ctx, name, &list, &n));
     pol_status s = choose(ctx, name, o->device, list, n, &device);
     if (s == POL_OK)
         s = open_device(ctx, device, o, out);

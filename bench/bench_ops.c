@@ -17,7 +17,7 @@
 #include "core/backend.h"
 #include "core/base/rng.h"
 
-enum { PAIRS = 15, SLICE = 2048 };
+enum { PAIRS = 15 };
 
 typedef struct shape {
     const char *name;
@@ -128,14 +128,20 @@ static void bare_swiglu(bench *b) { copy(b, b->s->T * b->s->F * 3 / 2); }
 static pol_status run_nll(bench *b)
 {
     const shape *s = b->s;
-    return pol_nll(
-        b->be, &(pol_nll_args){
-                   {b->nll, 0}, {b->y, 0}, {b->table, 0}, {b->target, 0}, {b->scratch, 0}, s->T, s->C, s->V, SLICE});
+    return pol_nll(b->be, &(pol_nll_args){{b->nll, 0},
+                                          {b->y, 0},
+                                          {b->table, 0},
+                                          {b->target, 0},
+                                          {b->scratch, 0},
+                                          s->T,
+                                          s->C,
+                                          s->V,
+                                          b->be->nll_slice});
 }
 static void bare_nll(bench *b)
 {
-    for (int64_t v = 0; v < b->s->V; v += SLICE)
-        gemm(b, b->s->T, SLICE, b->s->C, b->weights + v * b->s->C, true, 0);
+    for (int64_t v = 0; v < b->s->V; v += b->be->nll_slice)
+        gemm(b, b->s->T, pol_min_i64(b->be->nll_slice, b->s->V - v), b->s->C, b->weights + v * b->s->C, true, 0);
 }
 
 static pol_status run_swap(bench *b)
@@ -217,7 +223,7 @@ static pol_status fill(bench *b)
 {
     const shape *s = b->s;
     const int64_t wide = s->T * max3(qkv_cols(s), 2 * s->F, s->C), w = 2 * s->F * s->C;
-    const int64_t any = max3(wide, s->T * SLICE, max3(w, s->V * s->C, s->S * s->S));
+    const int64_t any = max3(wide, s->T * b->be->nll_slice, max3(w, s->V * s->C, s->S * s->S));
     POL_TRY(make(b, POL_F32, s->T * s->C, &b->x));
     POL_TRY(make(b, POL_F32, s->T * s->C, &b->y));
     POL_TRY(make(b, POL_F32, wide, &b->wide));
@@ -227,11 +233,12 @@ static pol_status fill(bench *b)
     POL_TRY(make(b, POL_F32, s->V * s->C, &b->table));
     POL_TRY(make(b, POL_I32, s->T, &b->ids));
     POL_TRY(make(b, POL_F32, s->S * s->D, &b->cos_sin));
-    POL_TRY(make(b, POL_F32, pol_max_i64(s->T * SLICE, pol_attention_scratch(b->be, s->T, s->S, s->G, s->g, s->D)),
+    POL_TRY(make(b, POL_F32,
+                 pol_max_i64(s->T * b->be->nll_slice, pol_attention_scratch(b->be, s->T, s->S, s->G, s->g, s->D)),
                  &b->scratch));
     POL_TRY(make(b, POL_I32, s->T, &b->target));
     POL_TRY(make(b, POL_F32, s->T, &b->nll));
-    POL_TRY(make(b, POL_F64, 2 * s->F, &b->sums));
+    POL_TRY(make(b, POL_F32, 2 * s->F, &b->sums));
     b->from = pol_alloc_array(b->ctx, any, sizeof(float));
     b->to = pol_alloc_zero(b->ctx, (size_t)any * sizeof(float));
     b->weights = pol_alloc_array(b->ctx, any, sizeof(float));

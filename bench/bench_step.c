@@ -1,6 +1,7 @@
 /* bench_step.c - what a masked step costs on the CPU, as ratios measured in one run:
  *
- *   step / sgemm     forward pass of a masked model over the bare cblas_sgemm calls of the same shapes (projections and vocabulary)
+ *   step / sgemm     forward pass of a masked model over the bare cblas_sgemm calls of the same shapes (projections and
+ *                    vocabulary)
  *   half / dense     forward pass at keep 0.5 over the one at keep 1.0
  *   change / step    giving the model a fresh random mask over the forward pass under it
  *
@@ -13,6 +14,7 @@
 #include <cblas.h>
 
 #include "bench/bench.h"
+#include "core/backend.h"
 #include "core/base/rng.h"
 #include "pollard/pollard.h"
 
@@ -64,8 +66,8 @@ static void draw_mask(const pol_units *u, double keep, uint64_t step, uint8_t *m
 static void product(const setup *s, int64_t T, int64_t N, int64_t K, bool transposed)
 {
     if (N && K)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, (int)T, (int)N, (int)K, 1.0f, s->x, (int)K, s->w,
-                    (int)(transposed ? K : N), transposed ? 0.0f : 1.0f, s->y, (int)N);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, (int)T, (int)N, (int)K, 1.0f,
+                    s->x, (int)K, s->w, (int)(transposed ? K : N), transposed ? 0.0f : 1.0f, s->y, (int)N);
 }
 
 static void bare_products(const setup *s, const pol_config *c, int64_t T)
@@ -79,8 +81,8 @@ static void bare_products(const setup *s, const pol_config *c, int64_t T)
         product(s, T, C, F, false);
     }
     /* The vocabulary in the slices of the forward pass: logits are never whole. */
-    for (int64_t v = 0; v < c->vocab; v += 2048)
-        product(s, T, c->vocab - v < 2048 ? c->vocab - v : 2048, C, true);
+    for (int64_t v = 0; v < c->vocab; v += s->be->nll_slice)
+        product(s, T, pol_min_i64(s->be->nll_slice, c->vocab - v), C, true);
 }
 
 static pol_status open_all(setup *s, const settings *o)
@@ -92,9 +94,8 @@ static pol_status open_all(setup *s, const settings *o)
     const int64_t T = o->batch * o->seq_len;
     POL_TRY(pol_forward_new(s->model, T, o->seq_len, &s->forward));
     const pol_config *c = pol_model_config(s->model);
-    int64_t wide = 2 * c->ffn;
-    wide = wide < c->n_groups * (c->heads_per_group + 2) * c->head_dim ? c->n_groups * (c->heads_per_group + 2) * c->head_dim : wide;
-    wide = wide < 2048 ? 2048 : wide;
+    const int64_t qkv = (int64_t)c->n_groups * (c->heads_per_group + 2) * c->head_dim;
+    const int64_t wide = pol_max_i64(s->be->nll_slice, pol_max_i64(2 * c->ffn, qkv));
     /* The ops put the process's thread count back after use: the bare calls need it set. */
     openblas_set_num_threads(o->threads ? o->threads : openblas_get_num_procs());
     s->ids = malloc((size_t)T * sizeof *s->ids);
@@ -110,7 +111,8 @@ static pol_status open_all(setup *s, const settings *o)
 
 static void report(const char *name, double *ratio, double *a, double *b, int n)
 {
-    printf("%-16s %.3f   (%.1f ms over %.1f ms)\n", name, bench_median(ratio, n), 1e3 * bench_median(a, n), 1e3 * bench_median(b, n));
+    printf("%-16s %.3f   (%.1f ms over %.1f ms)\n", name, bench_median(ratio, n), 1e3 * bench_median(a, n),
+           1e3 * bench_median(b, n));
 }
 
 static int measure(setup *s, const settings *o)
@@ -146,8 +148,8 @@ static int measure(setup *s, const settings *o)
         r3[k] = change[k] / step[k];
     }
     const pol_device_info *d = pol_backend_info(s->be);
-    printf("%s, %s\nkeep %.2f, %lld sequences of %lld tokens, medians of %d rounds\n", d->name, d->detail, o->keep, (long long)o->batch,
-           (long long)o->seq_len, o->rounds);
+    printf("%s, %s\nkeep %.2f, %lld sequences of %lld tokens, medians of %d rounds\n", d->name, d->detail, o->keep,
+           (long long)o->batch, (long long)o->seq_len, o->rounds);
     report("step / sgemm", r1, step, bare, o->rounds);
     report("half / dense", r2, step, dense, o->rounds);
     report("change / step", r3, change, step, o->rounds);

@@ -1,16 +1,21 @@
 /* backend.h - the contract: what a backend fills in, and the front doors (core/ops.c) through which core calls it.
  *
- * An op is a whole step of the forward pass. T tokens = B sequences x S positions, token t is position t % S. All tensors are
- * row-major. A front door checks shapes and ranges, then dispatches; a backend may rely on what is checked there, queues
- * the work and returns. Late faults come out of sync or download.
+ * An op is a whole step of the forward pass. T tokens = B sequences x S positions, token t is position t % S. All
+ * tensors are row-major. A front door checks shapes and ranges, then dispatches; a backend may rely on what is checked
+ * there. What lies in device memory is not looked at: ids and targets are checked on the host, where they are made.
  *
- * Element types: weights (table, w) have the backend's weight_dtype; activations between ops (y, h, qkv, out, gu, and x of project, nll and
- * activation_stats) its act_dtype; ids and target are i32; sum and sumsq f64; all else, the residual stream x included, is f32.
- * What an op writes shares no memory with what it reads, but for rmsnorm. Sizes are at least 1; N, G, padded, n_pairs may be 0: the op then
- * writes nothing and the front door returns at once, except that project_add still adds its bias.
+ * Order: a backend queues an op and returns; ops and transfers take effect as if each were done when it is called. Host
+ * memory is the caller's again when a call returns: what the device reads later has been copied, what `download` gives
+ * has arrived. A late fault comes out of `sync` or `download`, as POL_EDEVICE; buffers then hold nothing of use.
  *
- * Letters: C hidden size, F MLP width, G key/value groups, g query heads a group, D head size, V vocabulary, N rows used: the
- * prefix of a weight buffer whose units are kept (design: every sampled sub-network is a contiguous prefix).
+ * Element types: weights (table, w) have the backend's weight_dtype; activations between ops (y, h, qkv, out, gu, and x
+ * of project, nll and activation_stats) its act_dtype; ids and target are i32; all else, the residual stream x
+ * included, is f32. What an op writes shares no memory with what it reads. Sizes are at least 1; N, G, padded and
+ * n_pairs may be 0: the op then writes nothing and the front door returns at once, except that project_add still adds
+ * its bias.
+ *
+ * Letters: C hidden size, F MLP width, G key/value groups, g query heads a group, D head size, V vocabulary, N rows
+ * used: the prefix of a weight buffer whose units are kept (design: every sampled sub-network is a contiguous prefix).
  */
 #ifndef POL_BACKEND_H
 #define POL_BACKEND_H
@@ -18,28 +23,30 @@
 #include "core/base/base.h"
 #include "pollard/device.h"
 
-typedef enum pol_dtype { POL_F32 = 0, POL_F16, POL_BF16, POL_I32, POL_F64 } pol_dtype;
+typedef enum pol_dtype { POL_F32 = 0, POL_F16, POL_BF16, POL_I32 } pol_dtype;
 size_t pol_dtype_size(pol_dtype t);
 
-/* Device memory of `n` elements. Each backend embeds this as the first member of its own struct. */
+/* Device memory of `n` elements. Each backend embeds this as the first member of its own struct. A tensor is one
+ * buffer: one that is larger than the device's max_buffer_bytes is refused. */
 typedef struct pol_buf {
     pol_dtype dtype;
     int64_t n;
 } pol_buf;
 
-/* A place inside a buffer, in elements. */
+/* A place inside a buffer, in elements; any element, so that a backend whose sub-buffers must be aligned hands offsets
+ * on to its kernels. The forward pass starts every operand at 0. */
 typedef struct pol_view {
     pol_buf *buf; /* NULL: absent, where the op allows it */
     int64_t at;
 } pol_view;
 
-/* x [T,C] = table[ids[t]]. An id outside [0, V) is the caller's bug: checked where ids are made. */
+/* x [T,C] = table[ids[t]]; 0 <= ids[t] < V. */
 typedef struct pol_embed_args {
     pol_view x, table, ids;
     int64_t T, C, V;
 } pol_embed_args;
 
-/* y [T,C] = x / sqrt(mean(x^2) + eps) * gain [C]; y may be x. Zhang and Sennrich 2019, arXiv 1910.07467. */
+/* y [T,C] = x / sqrt(mean(x^2) + eps) * gain [C]. Zhang and Sennrich 2019, arXiv 1910.07467. */
 typedef struct pol_rmsnorm_args {
     pol_view y, x, gain;
     int64_t T, C;
@@ -58,17 +65,18 @@ typedef struct pol_project_add_args {
     int64_t T, N, C;
 } pol_project_add_args;
 
-/* Rotates q and k in place in fused rows qkv [T, G, (g+2)*D]: per group g query heads, then k, then v. Half-split pairs (i, i + D/2):
- *     a' = a cos - b sin, b' = b cos + a sin;  cos_sin [S, D]: D/2 cosines, then D/2 sines of a position.
- * Su et al. 2021, arXiv 2104.09864. The table comes from core (model/rope.c), scaling included. */
+/* Rotates q and k in place in fused rows qkv [T, G, (g+2)*D]: per group g query heads, then k, then v. Half-split pairs
+ * (i, i + D/2): a' = a cos - b sin, b' = b cos + a sin;  cos_sin [S, D]: D/2 cosines, then D/2 sines of a position. Su
+ * et al. 2021, arXiv 2104.09864. The table comes from core (model/rope.c), scaling included. */
 typedef struct pol_rope_args {
     pol_view qkv, cos_sin;
     int64_t T, S, G, g, D;
 } pol_rope_args;
 
-/* out [T, G, g, D]: causal attention inside each sequence over fused rows qkv as above; query head j of group i uses key and
- * value i. score = q.k * scale; with window > 0 position p sees (p - window, p]. f32 softmax, maximum taken out first.
- * scratch: at least attention_scratch() f32 elements, a number that never falls when T, S or G grows. window 0: none. */
+/* out [T, G, g, D]: causal attention inside each sequence over fused rows qkv as above; query head j of group i uses
+ * key and value i. score = q.k * scale; with window > 0 position p sees (p - window, p]. f32 softmax, maximum taken out
+ * first. scratch: at least attention_scratch() f32 elements, a number that never falls when T, S or G grows. window 0:
+ * none. */
 typedef struct pol_attention_args {
     pol_view out, qkv, scratch;
     int64_t T, S, G, g, D, window;
@@ -82,22 +90,24 @@ typedef struct pol_swiglu_args {
     int64_t T, kept, padded;
 } pol_swiglu_args;
 
-/* nll [T] f32, nats = logsumexp(x w^T) - (x w^T)[target]; target [T] i32, -1 = not scored: nll 0. w [V,C].
- * The vocabulary goes by in slices of at most `slice` rows; scratch: T * slice f32 elements. */
+/* nll [T] f32, nats = logsumexp(x w^T) - (x w^T)[target]; target [T] i32 below V, -1 = not scored: nll 0. w [V,C].
+ * The vocabulary goes by in slices of at most `slice` rows, the forward pass's the backend's nll_slice; scratch:
+ * T * slice f32 elements. */
 typedef struct pol_nll_args {
     pol_view nll, x, w, target, scratch;
     int64_t T, C, V, slice;
 } pol_nll_args;
 
-/* Exchanges unit rows a[i] and b[i] of `w` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n indices are
- * different. `a`, `b` are host arrays, read before the call returns. */
+/* Exchanges unit rows a[i] and b[i] of `w` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n
+ * indices are different. `a`, `b` are host arrays. */
 typedef struct pol_swap_args {
     pol_view w;
     int64_t unit, n_units, n_pairs;
     const int32_t *a, *b;
 } pol_swap_args;
 
-/* Adds over the T rows of x [T,N]: sum[n] += x, sumsq[n] += x^2; accumulators f64 [N], so that long runs keep their digits. */
+/* Sums over the T rows of x [T,N]: sum [N] = sum of x, sumsq [N] = sum of x^2, both f32. One call has the tokens of one
+ * forward pass; the caller adds calls up in f64, which many devices lack. */
 typedef struct pol_activation_stats_args {
     pol_view x, sum, sumsq;
     int64_t T, N;
@@ -107,15 +117,14 @@ enum { POL_OPS_ABI = 1 };
 
 typedef struct pol_ops {
     uint32_t abi, size; /* POL_OPS_ABI, sizeof(pol_ops): checked once, when a backend registers */
-    const char *name;   /* "cpu", "opencl", "cuda" */
 
-    /* Memory. The backend owns every pol_buf it made. buf_free takes NULL and cannot fail. New memory is zero. upload and download
-     * convert: f32 on the host for f32, f16 and bf16 buffers, int32_t for i32, double for f64. n elements, from element `at`. */
+    /* Memory. The backend owns every pol_buf it made. buf_free takes NULL and cannot fail. New memory is zero. upload
+     * and download convert: f32 on the host for f32, f16 and bf16 buffers (to nearest, ties to even), int32_t for i32.
+     * n elements, from element `at`. */
     pol_status (*buf_new)(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out);
     void (*buf_free)(pol_backend *be, pol_buf *b);
     pol_status (*upload)(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
     pol_status (*download)(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
-    pol_status (*fill_zero)(pol_backend *be, pol_buf *dst, int64_t at, int64_t n);
     pol_status (*sync)(pol_backend *be);
     void (*close)(pol_backend *be);
 
@@ -139,16 +148,22 @@ struct pol_backend {
     pol_device_info info;
     pol_dtype weight_dtype; /* what weights are stored as: f32 on the CPU */
     pol_dtype act_dtype;    /* what activations between ops are stored as; the residual stream x is always f32 */
-    int64_t width_tile;     /* kept widths are rounded up to this; 1 = no padding */
+    int64_t width_tile;     /* kept MLP widths are rounded up to this; 1 = no padding */
+    int64_t nll_slice;      /* rows of the vocabulary at a time that suit the device */
     uint64_t bytes_in_use, bytes_peak; /* of buffers; kept by the front doors */
 };
+
+/* Channels that a GEMM runs on for `n` kept ones. */
+static inline int64_t pol_padded(const pol_backend *be, int64_t n)
+{
+    return (n + be->width_tile - 1) / be->width_tile * be->width_tile;
+}
 
 /* The front doors. Every one returns POL_ESHAPE or POL_EARG, with a sentence, for a call outside the contract. */
 pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out);
 void pol_buf_free(pol_backend *be, pol_buf *b);
 pol_status pol_upload(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
 pol_status pol_download(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
-pol_status pol_fill_zero(pol_backend *be, pol_buf *dst, int64_t at, int64_t n);
 pol_status pol_sync(pol_backend *be);
 pol_status pol_embed(pol_backend *be, const pol_embed_args *a);
 pol_status pol_rmsnorm(pol_backend *be, const pol_rmsnorm_args *a);
@@ -162,15 +177,18 @@ pol_status pol_nll(pol_backend *be, const pol_nll_args *a);
 pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a);
 pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args *a);
 
-/* POL_EARG, naming what is wrong, for a table of another ABI or with an entry missing. Called once, when a backend is opened. */
+/* POL_EARG, naming what is wrong, for a table of another ABI or with an entry missing. Called once, when a backend is
+ * opened. */
 pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops);
 
-/* What a backend offers to the registry (backends/registry.c). list appends to out[*n], of room for `cap` in all, and raises *n; a device
- * that cannot be used is listed with the reason. open makes one of the devices so listed. */
+/* What a backend offers to the registry (backends/registry.c). list appends to out[*n], of room for `cap` in all, and
+ * raises *n; a device that cannot be used is listed with the reason, a missing driver is no failure but no device. open
+ * makes one of the devices so listed. */
 typedef struct pol_backend_driver {
     const char *name;
     pol_status (*list)(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n);
-    pol_status (*open)(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o, pol_backend **out);
+    pol_status (*open)(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
+                       pol_backend **out);
 } pol_backend_driver;
 
 #endif

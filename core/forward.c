@@ -1,7 +1,7 @@
 /* forward.c - the masked forward pass, written once, in terms of the ops.
  *
- * A block whose kept prefix is empty is its residual path: nothing is computed. Widths are the kept widths rounded up to the backend's tile; the
- * extra units of an MLP are zeroed by swiglu, groups need no padding.
+ * A block whose kept prefix is empty is its residual path: nothing is computed. Widths are the kept widths rounded up
+ * to the backend's tile; the extra units of an MLP are zeroed by swiglu, groups need no padding.
  */
 #include "core/forward.h"
 
@@ -11,79 +11,98 @@
 #include "core/model/rope.h"
 #include "core/model/weights.h"
 
-/* Rows of the vocabulary whose logits exist at a time. */
-enum { NLL_SLICE = 2048 };
-
 struct pol_forward {
     pol_model *m; /* borrowed */
     int64_t max_tokens, max_seq_len;
-    int64_t B, S; /* of the pass under way */
-    pol_buf *x;   /* [T, C] residual stream, f32 */
-    pol_buf *y;   /* [T, C] its norm */
+    int64_t B, S;  /* of the pass under way */
+    pol_buf *x;    /* [T, C] residual stream, f32 */
+    pol_buf *y;    /* [T, C] its norm */
     pol_buf *wide; /* [T, max(qkv, 2 F)]: what enters attention or swiglu */
     pol_buf *mid;  /* [T, max(G g D, F)]: what leaves it */
     pol_buf *cos_sin, *scratch, *ids, *target, *nll;
+    pol_buf *stats;       /* [2, max(G g D, F)]: sums of mid, then of its squares */
     int32_t *target_host; /* [T] */
     float *nll_host;      /* [T] */
+    float *stats_host;    /* as stats */
 };
 
-typedef struct forward_sizes {
-    int64_t wide, mid, scratch, slice;
-} forward_sizes;
+/* One buffer to be. */
+typedef struct planned {
+    pol_buf **buf;
+    pol_dtype dtype;
+    int64_t n;
+} planned;
 
-static int64_t padded_channels(const pol_backend *be, int64_t n) { return (n + be->width_tile - 1) / be->width_tile * be->width_tile; }
+enum { BUFFERS = 10 };
 
-static forward_sizes sizes_of(const pol_config *c, pol_backend *be, int64_t T, int64_t S)
+static int64_t nll_slice(const pol_backend *be, const pol_config *c) { return pol_min_i64(be->nll_slice, c->vocab); }
+
+/* Widest input of w_o or w_down. */
+static int64_t mid_width(const pol_backend *be, const pol_config *c)
 {
-    int64_t groups = 0, channels = 0;
+    int64_t width = 0;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        width =
+            pol_max_i64(width, pol_max_i64(c->layers[l].n_groups * pol_ctx_cols(c), pol_padded(be, c->layers[l].ffn)));
+    return width;
+}
+
+/* All buffers of `f`, for its max_tokens and max_seq_len. */
+static void plan_buffers(const pol_config *c, pol_backend *be, pol_forward *f, planned out[BUFFERS])
+{
+    const int64_t T = f->max_tokens, S = f->max_seq_len, mid = mid_width(be, c);
+    int64_t groups = 0, wide = 0;
     for (int32_t l = 0; l < c->n_layers; l++) {
         groups = pol_max_i64(groups, c->layers[l].n_groups);
-        channels = pol_max_i64(channels, padded_channels(be, c->layers[l].ffn));
+        wide = pol_max_i64(wide,
+                           pol_max_i64(c->layers[l].n_groups * pol_qkv_rows(c), 2 * pol_padded(be, c->layers[l].ffn)));
     }
-    const int64_t slice = pol_min_i64(NLL_SLICE, c->vocab);
     const int64_t attention = groups ? pol_attention_scratch(be, T, S, groups, c->heads_per_group, c->head_dim) : 0;
-    return (forward_sizes){
-        .wide = T * pol_max_i64(groups * pol_qkv_rows(c), 2 * channels),
-        .mid = T * pol_max_i64(groups * pol_ctx_cols(c), channels),
-        .scratch = pol_max_i64(attention, T * slice), /* never both at once */
-        .slice = slice,
+    const int64_t logits = pol_mul_count(T, nll_slice(be, c));
+    const planned all[BUFFERS] = {
+        {&f->x, POL_F32, pol_mul_count(T, c->hidden)},
+        {&f->y, be->act_dtype, pol_mul_count(T, c->hidden)},
+        {&f->wide, be->act_dtype, pol_mul_count(T, wide)},
+        {&f->mid, be->act_dtype, pol_mul_count(T, mid)},
+        {&f->cos_sin, POL_F32, pol_mul_count(S, c->head_dim)},
+        {&f->scratch, POL_F32, pol_max_i64(attention, logits)}, /* never both at once */
+        {&f->ids, POL_I32, T},
+        {&f->target, POL_I32, T},
+        {&f->nll, POL_F32, T},
+        {&f->stats, POL_F32, 2 * mid},
     };
+    memcpy(out, all, sizeof all);
 }
 
 uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
 {
-    const forward_sizes z = sizes_of(c, be, max_tokens, max_seq_len);
-    const uint64_t act = pol_dtype_size(be->act_dtype), f32 = sizeof(float);
-    return (uint64_t)max_tokens * (uint64_t)c->hidden * (f32 + act) + (uint64_t)(z.wide + z.mid) * act +
-           (uint64_t)z.scratch * f32 + (uint64_t)max_seq_len * (uint64_t)c->head_dim * f32 +
-           (uint64_t)max_tokens * (2 * sizeof(int32_t) + f32);
+    planned plan[BUFFERS];
+    uint64_t bytes = 0;
+    plan_buffers(c, be, &(pol_forward){.max_tokens = max_tokens, .max_seq_len = max_seq_len}, plan);
+    for (size_t i = 0; i < BUFFERS; i++)
+        bytes += (uint64_t)plan[i].n * pol_dtype_size(plan[i].dtype);
+    return bytes;
 }
 
 static pol_status make_buffers(pol_forward *f)
 {
     pol_model *m = f->m;
-    const pol_config *c = &m->config;
     const int64_t T = f->max_tokens, S = f->max_seq_len;
-    const forward_sizes z = sizes_of(c, m->be, T, S);
-    const struct {
-        pol_buf **buf;
-        pol_dtype dtype;
-        int64_t n;
-    } want[] = {
-        {&f->x, POL_F32, T * c->hidden},        {&f->y, m->be->act_dtype, T * c->hidden},
-        {&f->wide, m->be->act_dtype, z.wide},   {&f->mid, m->be->act_dtype, z.mid},
-        {&f->cos_sin, POL_F32, S * c->head_dim}, {&f->scratch, POL_F32, z.scratch},
-        {&f->ids, POL_I32, T},                  {&f->target, POL_I32, T},
-        {&f->nll, POL_F32, T},
-    };
-    for (size_t i = 0; i < POL_COUNT(want); i++)
-        if (want[i].n)
-            POL_TRY(pol_buf_new(m->be, want[i].dtype, want[i].n, want[i].buf));
-    float *table = pol_alloc_array(m->ctx, S * c->head_dim, sizeof *table);
-    if (!table)
+    planned plan[BUFFERS];
+    plan_buffers(&m->config, m->be, f, plan);
+    for (size_t i = 0; i < BUFFERS; i++)
+        if (plan[i].n)
+            POL_TRY(pol_buf_new(m->be, plan[i].dtype, plan[i].n, plan[i].buf));
+    f->target_host = pol_alloc_array(m->ctx, T, sizeof *f->target_host);
+    f->nll_host = pol_alloc_array(m->ctx, T, sizeof *f->nll_host);
+    f->stats_host = pol_alloc_array(m->ctx, 2 * mid_width(m->be, &m->config), sizeof *f->stats_host);
+    float *table = pol_alloc_array(m->ctx, S * m->config.head_dim, sizeof *table);
+    if (!f->target_host || !f->nll_host || !f->stats_host || !table) {
+        pol_free(m->ctx, table);
         return POL_ENOMEM;
-    pol_rope_table(c, S, table);
-    pol_status s = pol_upload(m->be, f->cos_sin, 0, table, S * c->head_dim);
+    }
+    pol_rope_table(&m->config, S, table);
+    pol_status s = pol_upload(m->be, f->cos_sin, 0, table, S * m->config.head_dim);
     pol_free(m->ctx, table);
     return s;
 }
@@ -92,7 +111,8 @@ pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len
 {
     *out = NULL;
     if (max_seq_len < 2 || max_tokens < max_seq_len)
-        return pol_fail(m->ctx, POL_EARG, "forward pass of %lld tokens in sequences of %lld: a sequence has at least 2 tokens",
+        return pol_fail(m->ctx, POL_EARG,
+                        "forward pass of %lld tokens in sequences of %lld: a sequence has at least 2 tokens",
                         (long long)max_tokens, (long long)max_seq_len);
     pol_forward *f = pol_alloc_zero(m->ctx, sizeof *f);
     if (!f)
@@ -100,9 +120,7 @@ pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len
     f->m = m;
     f->max_tokens = max_tokens;
     f->max_seq_len = max_seq_len;
-    f->target_host = pol_alloc_array(m->ctx, max_tokens, sizeof *f->target_host);
-    f->nll_host = pol_alloc_array(m->ctx, max_tokens, sizeof *f->nll_host);
-    pol_status s = f->target_host && f->nll_host ? make_buffers(f) : POL_ENOMEM;
+    pol_status s = make_buffers(f);
     if (s < 0) {
         pol_forward_free(f);
         return s;
@@ -115,11 +133,13 @@ void pol_forward_free(pol_forward *f)
 {
     if (!f)
         return;
-    pol_buf *bufs[] = {f->x, f->y, f->wide, f->mid, f->cos_sin, f->scratch, f->ids, f->target, f->nll};
-    for (size_t i = 0; i < POL_COUNT(bufs); i++)
-        pol_buf_free(f->m->be, bufs[i]);
+    planned plan[BUFFERS];
+    plan_buffers(&f->m->config, f->m->be, f, plan);
+    for (size_t i = 0; i < BUFFERS; i++)
+        pol_buf_free(f->m->be, *plan[i].buf);
     pol_free(f->m->ctx, f->target_host);
     pol_free(f->m->ctx, f->nll_host);
+    pol_free(f->m->ctx, f->stats_host);
     pol_free(f->m->ctx, f);
 }
 
@@ -130,8 +150,10 @@ static pol_status set_shape(pol_forward *f, int64_t B, int64_t S)
 {
     POL_TRY(pol_model_check_whole(f->m));
     if (B < 1 || S < 2 || S > f->max_seq_len || B > f->max_tokens / S)
-        return pol_fail(f->m->ctx, POL_EARG, "%lld sequences of %lld tokens do not fit a forward pass made for %lld tokens in sequences of %lld",
-                        (long long)B, (long long)S, (long long)f->max_tokens, (long long)f->max_seq_len);
+        return pol_fail(
+            f->m->ctx, POL_EARG,
+            "%lld sequences of %lld tokens do not fit a forward pass made for %lld tokens in sequences of %lld",
+            (long long)B, (long long)S, (long long)f->max_tokens, (long long)f->max_seq_len);
     f->B = B;
     f->S = S;
     return POL_OK;
@@ -145,8 +167,10 @@ pol_status pol_forward_begin(pol_forward *f, const int32_t *ids, int64_t B, int6
         if (ids[t] < 0 || ids[t] >= c->vocab)
             return pol_fail(f->m->ctx, POL_EARG, "token id %d is outside the vocabulary of %d", ids[t], c->vocab);
     POL_TRY(pol_upload(f->m->be, f->ids, 0, ids, B * S));
-    return pol_embed(f->m->be, &(pol_embed_args){.x = {f->x, 0}, .table = {f->m->embed, 0}, .ids = {f->ids, 0},
-                                                 .T = B * S, .C = c->hidden, .V = c->vocab});
+    return pol_embed(
+        f->m->be,
+        &(pol_embed_args){
+            .x = {f->x, 0}, .table = {f->m->embed, 0}, .ids = {f->ids, 0}, .T = B * S, .C = c->hidden, .V = c->vocab});
 }
 
 pol_status pol_forward_put(pol_forward *f, const float *x, int64_t B, int64_t S)
@@ -163,16 +187,26 @@ pol_status pol_forward_get(pol_forward *f, float *x)
 static pol_status norm_into_y(pol_forward *f, pol_buf *gain)
 {
     const pol_config *c = &f->m->config;
-    return pol_rmsnorm(f->m->be, &(pol_rmsnorm_args){.y = {f->y, 0}, .x = {f->x, 0}, .gain = {gain, 0},
-                                                     .T = f->B * f->S, .C = c->hidden, .eps = c->rms_eps});
+    return pol_rmsnorm(
+        f->m->be,
+        &(pol_rmsnorm_args){
+            .y = {f->y, 0}, .x = {f->x, 0}, .gain = {gain, 0}, .T = f->B * f->S, .C = c->hidden, .eps = c->rms_eps});
 }
 
-static pol_status tap_mid(pol_forward *f, const pol_tap *tap, int64_t N)
+/* Adds up what `mid` holds of the first `kept` of N columns. */
+static pol_status tap_mid(pol_forward *f, const pol_tap *tap, int64_t N, int64_t kept)
 {
     if (!tap)
         return POL_OK;
-    return pol_activation_stats(f->m->be, &(pol_activation_stats_args){.x = {f->mid, 0}, .sum = {tap->sum, 0},
-                                                                       .sumsq = {tap->sumsq, 0}, .T = f->B * f->S, .N = N});
+    POL_TRY(pol_activation_stats(
+        f->m->be, &(pol_activation_stats_args){
+                      .x = {f->mid, 0}, .sum = {f->stats, 0}, .sumsq = {f->stats, N}, .T = f->B * f->S, .N = N}));
+    POL_TRY(pol_download(f->m->be, f->stats, 0, f->stats_host, 2 * N));
+    for (int64_t i = 0; tap->sum && i < kept; i++)
+        tap->sum[i] += f->stats_host[i];
+    for (int64_t i = 0; tap->sumsq && i < kept; i++)
+        tap->sumsq[i] += f->stats_host[N + i];
+    return POL_OK;
 }
 
 pol_status pol_forward_attention(pol_forward *f, int32_t layer, const pol_tap *tap)
@@ -184,15 +218,34 @@ pol_status pol_forward_attention(pol_forward *f, int32_t layer, const pol_tap *t
     if (!G)
         return POL_OK;
     POL_TRY(norm_into_y(f, w->attn_norm));
-    POL_TRY(pol_project(be, &(pol_project_args){.y = {f->wide, 0}, .x = {f->y, 0}, .w = {w->w_qkv, 0}, .bias = {w->b_qkv, 0},
-                                                .T = T, .N = G * pol_qkv_rows(c), .C = c->hidden}));
-    POL_TRY(pol_rope(be, &(pol_rope_args){.qkv = {f->wide, 0}, .cos_sin = {f->cos_sin, 0}, .T = T, .S = f->S, .G = G, .g = g, .D = D}));
-    POL_TRY(pol_attention(be, &(pol_attention_args){.out = {f->mid, 0}, .qkv = {f->wide, 0}, .scratch = {f->scratch, 0},
-                                                    .T = T, .S = f->S, .G = G, .g = g, .D = D, .window = c->window,
+    POL_TRY(pol_project(be, &(pol_project_args){.y = {f->wide, 0},
+                                                .x = {f->y, 0},
+                                                .w = {w->w_qkv, 0},
+                                                .bias = {w->b_qkv, 0},
+                                                .T = T,
+                                                .N = G * pol_qkv_rows(c),
+                                                .C = c->hidden}));
+    POL_TRY(pol_rope(
+        be,
+        &(pol_rope_args){.qkv = {f->wide, 0}, .cos_sin = {f->cos_sin, 0}, .T = T, .S = f->S, .G = G, .g = g, .D = D}));
+    POL_TRY(pol_attention(be, &(pol_attention_args){.out = {f->mid, 0},
+                                                    .qkv = {f->wide, 0},
+                                                    .scratch = {f->scratch, 0},
+                                                    .T = T,
+                                                    .S = f->S,
+                                                    .G = G,
+                                                    .g = g,
+                                                    .D = D,
+                                                    .window = c->window,
                                                     .scale = 1.0f / sqrtf((float)D)}));
-    POL_TRY(tap_mid(f, tap, G * pol_ctx_cols(c)));
-    return pol_project_add(be, &(pol_project_add_args){.x = {f->x, 0}, .h = {f->mid, 0}, .w = {w->w_o, 0}, .bias = {w->b_o, 0},
-                                                       .T = T, .N = G * pol_ctx_cols(c), .C = c->hidden});
+    POL_TRY(tap_mid(f, tap, G * pol_ctx_cols(c), G * pol_ctx_cols(c)));
+    return pol_project_add(be, &(pol_project_add_args){.x = {f->x, 0},
+                                                       .h = {f->mid, 0},
+                                                       .w = {w->w_o, 0},
+                                                       .bias = {w->b_o, 0},
+                                                       .T = T,
+                                                       .N = G * pol_ctx_cols(c),
+                                                       .C = c->hidden});
 }
 
 pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
@@ -200,16 +253,27 @@ pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
     pol_backend *be = f->m->be;
     const pol_config *c = &f->m->config;
     const pol_layer_weights *w = &f->m->layers[layer];
-    const int64_t T = f->B * f->S, kept = w->n_channels, padded = padded_channels(be, kept);
+    const int64_t T = f->B * f->S, kept = w->n_channels, padded = pol_padded(be, kept);
     if (!kept)
         return POL_OK;
     POL_TRY(norm_into_y(f, w->mlp_norm));
-    POL_TRY(pol_project(be, &(pol_project_args){.y = {f->wide, 0}, .x = {f->y, 0}, .w = {w->w_gate_up, 0}, .bias = {w->b_gate_up, 0},
-                                                .T = T, .N = 2 * padded, .C = c->hidden}));
-    POL_TRY(pol_swiglu(be, &(pol_swiglu_args){.h = {f->mid, 0}, .gu = {f->wide, 0}, .T = T, .kept = kept, .padded = padded}));
-    POL_TRY(tap_mid(f, tap, padded));
-    return pol_project_add(be, &(pol_project_add_args){.x = {f->x, 0}, .h = {f->mid, 0}, .w = {w->w_down, 0}, .bias = {w->b_down, 0},
-                                                       .T = T, .N = padded, .C = c->hidden});
+    POL_TRY(pol_project(be, &(pol_project_args){.y = {f->wide, 0},
+                                                .x = {f->y, 0},
+                                                .w = {w->w_gate_up, 0},
+                                                .bias = {w->b_gate_up, 0},
+                                                .T = T,
+                                                .N = 2 * padded,
+                                                .C = c->hidden}));
+    POL_TRY(pol_swiglu(
+        be, &(pol_swiglu_args){.h = {f->mid, 0}, .gu = {f->wide, 0}, .T = T, .kept = kept, .padded = padded}));
+    POL_TRY(tap_mid(f, tap, padded, kept));
+    return pol_project_add(be, &(pol_project_add_args){.x = {f->x, 0},
+                                                       .h = {f->mid, 0},
+                                                       .w = {w->w_down, 0},
+                                                       .bias = {w->b_down, 0},
+                                                       .T = T,
+                                                       .N = padded,
+                                                       .C = c->hidden});
 }
 
 /* The target of a position is the next token; the last position of a sequence has none. */
@@ -222,9 +286,15 @@ static pol_status score_next_tokens(pol_forward *f, const int32_t *ids, float *n
         f->target_host[t] = t % S == S - 1 ? -1 : ids[t + 1];
     POL_TRY(pol_upload(m->be, f->target, 0, f->target_host, T));
     POL_TRY(norm_into_y(f, m->output_norm));
-    POL_TRY(pol_nll(m->be, &(pol_nll_args){.nll = {f->nll, 0}, .x = {f->y, 0}, .w = {m->output, 0}, .target = {f->target, 0},
-                                           .scratch = {f->scratch, 0}, .T = T, .C = c->hidden, .V = c->vocab,
-                                           .slice = pol_min_i64(NLL_SLICE, c->vocab)}));
+    POL_TRY(pol_nll(m->be, &(pol_nll_args){.nll = {f->nll, 0},
+                                           .x = {f->y, 0},
+                                           .w = {m->output, 0},
+                                           .target = {f->target, 0},
+                                           .scratch = {f->scratch, 0},
+                                           .T = T,
+                                           .C = c->hidden,
+                                           .V = c->vocab,
+                                           .slice = nll_slice(m->be, c)}));
     POL_TRY(pol_download(m->be, f->nll, 0, f->nll_host, T));
     for (int64_t b = 0; b < B; b++) {
         double sum = 0;

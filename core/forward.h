@@ -1,16 +1,19 @@
-/* forward.h - the masked forward pass in steps, for those who look inside: metrics that need what enters a block's last matrix. */
+/* forward.h - the masked forward pass in steps, for those who look inside: metrics that need what enters a block's last
+ * matrix. */
 #ifndef POL_FORWARD_H
 #define POL_FORWARD_H
 
 #include "core/backend.h"
 #include "pollard/model.h"
 
-/* Where given, the statistics of what enters w_o (attention) or w_down (MLP), by position of the prefix, are added up. */
+/* Where given, statistics of what enters w_o (attention) or w_down (MLP) are added up, by position in the kept prefix.
+ * Host arrays, as long as that input is wide. */
 typedef struct pol_tap {
-    pol_buf *sum, *sumsq; /* f64, at least as long as the block's input is wide */
+    double *sum, *sumsq; /* over tokens, of x and of x^2; NULL: not wanted */
 } pol_tap;
 
-/* The residual stream of B sequences of S tokens is set from ids (embedding) or from the host [B*S, C]; blocks then act on it in place. */
+/* The residual stream of B sequences of S tokens is set from ids (embedding) or from the host [B*S, C]; blocks then act
+ * on it in place. */
 pol_status pol_forward_begin(pol_forward *f, const int32_t *ids, int64_t B, int64_t S);
 pol_status pol_forward_put(pol_forward *f, const float *x, int64_t B, int64_t S);
 pol_status pol_forward_get(pol_forward *f, float *x);

@@ -29,7 +29,6 @@ static inline int cpu_threads(const pol_backend *be) { return ((const pol_cpu *)
 
 /* NULL for an absent view. */
 static inline float *cpu_f32(pol_view v) { return v.buf ? (float *)((pol_cpu_buf *)v.buf)->data + v.at : NULL; }
-static inline double *cpu_f64(pol_view v) { return (double *)((pol_cpu_buf *)v.buf)->data + v.at; }
 static inline int32_t *cpu_i32(pol_view v) { return (int32_t *)((pol_cpu_buf *)v.buf)->data + v.at; }
 static inline unsigned char *cpu_bytes(pol_view v)
 {

@@ -171,11 +171,15 @@ pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a)
 pol_status activation_stats_reference(pol_backend *be, const pol_activation_stats_args *a)
 {
     (void)be;
-    for (int64_t t = 0; t < a->T; t++)
-        for (int64_t n = 0; n < a->N; n++) {
+    for (int64_t n = 0; n < a->N; n++) {
+        double sum = 0, sumsq = 0;
+        for (int64_t t = 0; t < a->T; t++) {
             const double x = cpu_f32(a->x)[t * a->N + n];
-            cpu_f64(a->sum)[n] += x;
-            cpu_f64(a->sumsq)[n] += x * x;
+            sum += x;
+            sumsq += x * x;
         }
+        cpu_f32(a->sum)[n] = (float)sum;
+        cpu_f32(a->sumsq)[n] = (float)sumsq;
+    }
     return POL_OK;
 }

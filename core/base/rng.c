@@ -2,40 +2,61 @@
 #include "core/base/rng.h"
 
 #include <math.h>
+#include <string.h>
 
-static void philox_round(uint32_t c[4], const uint32_t k[2])
+/* Blocks made at a time: their words lie side by side, so that loops over them become vector code. */
+enum { LANES = 32 };
+
+/* Words w of blocks block, block + 1, ... at c[w][0], c[w][1], ...; `lanes` is a constant of the caller, at most LANES.
+ */
+static inline void philox(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sample, uint32_t block, int lanes,
+                          uint32_t c[4][LANES])
 {
-    const uint64_t p0 = (uint64_t)0xD2511F53u * c[0];
-    const uint64_t p1 = (uint64_t)0xCD9E8D57u * c[2];
-    const uint32_t next[4] = {(uint32_t)(p1 >> 32) ^ c[1] ^ k[0], (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c[3] ^ k[1],
-                              (uint32_t)p0};
-    for (int i = 0; i < 4; i++)
-        c[i] = next[i];
+    uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
+    for (int i = 0; i < lanes; i++) {
+        c[0][i] = block + (uint32_t)i;
+        c[1][i] = sample;
+        c[2][i] = (uint32_t)step;
+        c[3][i] = (uint32_t)stream | (uint32_t)(step >> 32) << 8;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < lanes; i++) {
+            const uint64_t p0 = (uint64_t)0xD2511F53u * c[0][i], p1 = (uint64_t)0xCD9E8D57u * c[2][i];
+            c[0][i] = (uint32_t)(p1 >> 32) ^ c[1][i] ^ key0;
+            c[1][i] = (uint32_t)p1;
+            c[2][i] = (uint32_t)(p0 >> 32) ^ c[3][i] ^ key1;
+            c[3][i] = (uint32_t)p0;
+        }
+        key0 += 0x9E3779B9u; /* golden ratio */
+        key1 += 0xBB67AE85u; /* sqrt(3) - 1 */
+    }
 }
 
 void pol_philox(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sample, uint32_t block, uint32_t out[4])
 {
-    uint32_t k[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t c[4] = {block, sample, (uint32_t)step, (uint32_t)stream | (uint32_t)(step >> 32) << 8};
-    for (int r = 0; r < 10; r++) {
-        if (r) {
-            k[0] += 0x9E3779B9u; /* golden ratio */
-            k[1] += 0xBB67AE85u; /* sqrt(3) - 1 */
-        }
-        philox_round(c, k);
+    uint32_t c[4][LANES];
+    philox(seed, stream, step, sample, block, 1, c);
+    for (int w = 0; w < 4; w++)
+        out[w] = c[w][0];
+}
+
+void pol_uniform_from(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sample, int64_t first, int64_t n,
+                      float *out)
+{
+    for (int64_t i = 0; i < n; i += 4 * LANES) {
+        uint32_t c[4][LANES];
+        philox(seed, stream, step, sample, (uint32_t)((first + i) / 4), LANES, c);
+        float u[4 * LANES];
+        for (int j = 0; j < LANES; j++)
+            for (int w = 0; w < 4; w++)
+                u[4 * j + w] = (float)(int32_t)(c[w][j] >> 8) * 0x1p-24f;
+        memcpy(out + i, u, sizeof *u * (size_t)(n - i < 4 * LANES ? n - i : 4 * LANES));
     }
-    for (int i = 0; i < 4; i++)
-        out[i] = c[i];
 }
 
 void pol_uniform(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sample, int64_t n, float *out)
 {
-    for (int64_t i = 0; i < n; i += 4) {
-        uint32_t w[4];
-        pol_philox(seed, stream, step, sample, (uint32_t)(i / 4), w);
-        for (int64_t j = i; j < n && j < i + 4; j++)
-            out[j] = pol_uniform_of(w[j - i]);
-    }
+    pol_uniform_from(seed, stream, step, sample, 0, n, out);
 }
 
 void pol_normal(uint64_t seed, pol_stream stream, uint64_t step, uint32_t sample, int64_t n, float *out)

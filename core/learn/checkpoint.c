@@ -79,8 +79,7 @@ static pol_status check_probabilities(pol_context *ctx, pol_status code, const c
 {
     for (int64_t i = 0; i < n; i++)
         if (!(s[i] >= 0.0f && s[i] <= 1.0f))
-            return pol_fail(ctx, code, "%s: %s: unit %lld has probability %g", name, field, (long long)i,
-                            (double)s[i]);
+            return pol_fail(ctx, code, "%s: %s: unit %lld has probability %g", name, field, (long long)i, (double)s[i]);
     return POL_OK;
 }
 

@@ -10,19 +10,19 @@
 
 typedef struct pol_checkpoint {
     pol_context *ctx;
-    char settings[33];       /* fingerprint of the run's settings, as pol_bytes_hash() makes it */
-    int64_t step;            /* the step to do next */
+    char settings[33]; /* fingerprint of the run's settings, as pol_bytes_hash() makes it */
+    int64_t step;      /* the step to do next */
     pol_estimator estimator;
     int64_t n_units;
-    float *s;                /* [n_units] probabilities */
-    bool has_best;           /* the best snapshot so far; where there is none, the other best_ fields play no part */
+    float *s;      /* [n_units] probabilities */
+    bool has_best; /* the best snapshot so far; where there is none, the other best_ fields play no part */
     int64_t best_step;
-    double best_loss;        /* held-out, nats a token */
-    float *best_s;           /* [n_units] */
+    double best_loss; /* held-out, nats a token */
+    float *best_s;    /* [n_units] */
     int64_t n_order;
-    int32_t *order;          /* [n_order] of the arrangement: what the numbers mean is the caller's, and his to check */
+    int32_t *order; /* [n_order] of the arrangement: what the numbers mean is the caller's, and his to check */
     int64_t sequences[POL_PURPOSES]; /* forward sequences used so far */
-    double seconds;          /* wall-clock time used so far */
+    double seconds;                  /* wall-clock time used so far */
 } pol_checkpoint;
 
 /* Arrays of the given sizes, zeroed; step 0, no best snapshot, no settings. Yours: pol_checkpoint_free(). On failure

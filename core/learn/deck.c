@@ -16,7 +16,7 @@ struct pol_deck {
     int32_t mask_samples, sequences_per_mask;
     bool shared;
     int64_t n;
-    int64_t epoch; /* of `order`; -1: none yet */
+    int64_t epoch;  /* of `order`; -1: none yet */
     int64_t *order; /* [n] */
 };
 

@@ -5,7 +5,7 @@
 #include "core/base/base.h"
 #include "core/learn/update.h"
 
-static const double EPSILON = 1e-7;      /* of the score's denominator, as in the reference */
+static const double EPSILON = 1e-7;       /* of the score's denominator, as in the reference */
 static const double DEVIATION_KEEP = 0.9; /* sd <- keep sd + (1 - keep) std */
 
 /* Units are taken in blocks of fixed length, the last one padded: loops whose length the compiler knows become vector

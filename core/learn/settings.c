@@ -14,10 +14,8 @@ const char *const pol_baseline_names[] = {[POL_BASELINE_LEAVE_ONE_OUT] = "leave-
                                           [POL_BASELINE_NONE] = "none",
                                           NULL};
 const char *const pol_score_names[] = {[POL_SCORE_SQRT] = "sqrt", [POL_SCORE_TEXTBOOK] = "textbook", NULL};
-const char *const pol_schedule_names[] = {[POL_SCHEDULE_COSINE] = "cosine",
-                                          [POL_SCHEDULE_LINEAR] = "linear",
-                                          [POL_SCHEDULE_CONSTANT] = "constant",
-                                          NULL};
+const char *const pol_schedule_names[] = {
+    [POL_SCHEDULE_COSINE] = "cosine", [POL_SCHEDULE_LINEAR] = "linear", [POL_SCHEDULE_CONSTANT] = "constant", NULL};
 
 const char *const pol_purpose_names[] = {[POL_PURPOSE_INIT] = "initialisation",
                                          [POL_PURPOSE_LEARN] = "learning",

@@ -38,13 +38,14 @@ void pol_distribution_free(pol_distribution *d)
  * kinds are learnt. */
 void pol_distribution_sample(const pol_distribution *d, uint64_t seed, uint64_t step, uint32_t k, uint8_t *mask)
 {
-    enum { CHUNK = 4 }; /* one block of the generator */
-    const int64_t n = d->units->n;
-    for (int64_t i = 0; i < n; i += CHUNK) {
-        uint32_t word[CHUNK];
-        pol_philox(seed, POL_STREAM_MASK, step, k, (uint32_t)(i / CHUNK), word);
-        for (int64_t j = i; j < n && j < i + CHUNK; j++)
-            mask[j] = pol_uniform_of(word[j - i]) < d->s[j];
+    enum { CHUNK = 256 };
+    for (int64_t i = 0; i < d->units->n; i += CHUNK) {
+        float u[CHUNK];
+        const int64_t n = pol_min_i64(CHUNK, d->units->n - i);
+        const float *s = d->s + i;
+        pol_uniform_from(seed, POL_STREAM_MASK, step, k, i, n, u);
+        for (int64_t j = 0; j < n; j++)
+            mask[i + j] = u[j] < s[j];
     }
 }
 

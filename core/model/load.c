@@ -1,7 +1,7 @@
 /* load.c - from a source on disk to unit-by-unit buffers on a device.
  *
- * A tensor passes through host memory once: matrices whose units are rows go by in pieces, w_o and w_down are read whole and written out
- * transposed, so the peak is the weights on the device, one tensor, and one piece.
+ * A tensor passes through host memory once: matrices whose units are rows go by in pieces, w_o and w_down are read
+ * whole and written out transposed, so the peak is the weights on the device, one tensor, and one piece.
  */
 #include <string.h>
 
@@ -31,7 +31,8 @@ static pol_status new_vector(loader *ld, pol_tensor_kind kind, int32_t layer, po
 }
 
 /* Rows [row, row + n) of a tensor to dst from element `at` on, without rearrangement. */
-static pol_status copy_rows(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t row, int64_t n, int64_t cols, pol_buf *dst, int64_t at)
+static pol_status copy_rows(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t row, int64_t n, int64_t cols,
+                            pol_buf *dst, int64_t at)
 {
     const int64_t step = pol_max_i64(1, ld->piece_n / cols);
     for (int64_t r = 0; r < n; r += step) {
@@ -61,7 +62,8 @@ static pol_status load_qkv(loader *ld, int32_t layer, pol_layer_weights *w)
         POL_TRY(pol_buf_new(ld->m->be, POL_F32, G * unit, &w->b_qkv));
     for (size_t p = 0; p < POL_COUNT(part); p++) {
         for (int64_t i = 0; i < G; i++)
-            POL_TRY(copy_rows(ld, part[p].kind, layer, i * part[p].rows, part[p].rows, C, w->w_qkv, (i * unit + part[p].at) * C));
+            POL_TRY(copy_rows(ld, part[p].kind, layer, i * part[p].rows, part[p].rows, C, w->w_qkv,
+                              (i * unit + part[p].at) * C));
         if (!c->qkv_bias)
             continue;
         POL_TRY(pol_source_read(ld->src, part[p].bias, layer, 0, 1, ld->piece));
@@ -75,8 +77,7 @@ static pol_status load_qkv(loader *ld, int32_t layer, pol_layer_weights *w)
 static pol_status load_gate_up(loader *ld, int32_t layer, pol_layer_weights *w)
 {
     const pol_config *c = &ld->m->config;
-    const int64_t C = c->hidden, F = c->layers[layer].ffn, tile = ld->m->be->width_tile;
-    const int64_t padded = (F + tile - 1) / tile * tile;
+    const int64_t C = c->hidden, F = c->layers[layer].ffn, padded = pol_padded(ld->m->be, F);
     const pol_tensor_kind kind[2] = {POL_T_GATE, POL_T_UP}, bias[2] = {POL_T_GATE_BIAS, POL_T_UP_BIAS};
     float *both = ld->piece + ld->piece_n;
     POL_TRY(pol_buf_new(ld->m->be, ld->m->be->weight_dtype, padded * 2 * C, &w->w_gate_up));
@@ -102,7 +103,8 @@ static pol_status load_gate_up(loader *ld, int32_t layer, pol_layer_weights *w)
 }
 
 /* A [C, in] matrix to unit rows [in, C]. */
-static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, int64_t padded, pol_buf **out)
+static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, int64_t padded,
+                                  pol_buf **out)
 {
     enum { BLOCK = 32 };
     const int64_t C = ld->m->config.hidden;
@@ -127,7 +129,6 @@ static pol_status load_layer(loader *ld, int32_t layer)
     const pol_config *c = &ld->m->config;
     const pol_layer_shape shape = c->layers[layer];
     pol_layer_weights *w = &ld->m->layers[layer];
-    const int64_t tile = ld->m->be->width_tile;
     w->n_groups = shape.n_groups;
     w->n_channels = shape.ffn;
     if (shape.n_groups) {
@@ -140,7 +141,7 @@ static pol_status load_layer(loader *ld, int32_t layer)
     if (shape.ffn) {
         POL_TRY(new_vector(ld, POL_T_MLP_NORM, layer, &w->mlp_norm));
         POL_TRY(load_gate_up(ld, layer, w));
-        POL_TRY(load_transposed(ld, POL_T_DOWN, layer, shape.ffn, (shape.ffn + tile - 1) / tile * tile, &w->w_down));
+        POL_TRY(load_transposed(ld, POL_T_DOWN, layer, shape.ffn, pol_padded(ld->m->be, shape.ffn), &w->w_down));
         POL_TRY(new_vector(ld, POL_T_DOWN_BIAS, layer, &w->b_down));
     }
     return POL_OK;
@@ -210,14 +211,16 @@ pol_status pol_model_load(pol_source *src, pol_backend *be, pol_model **out)
 
 uint64_t pol_model_bytes(const pol_config *c, const pol_backend *be)
 {
-    const uint64_t weight = pol_dtype_size(be->weight_dtype);
-    const int64_t tile = be->width_tile;
-    uint64_t n = (uint64_t)c->vocab * (uint64_t)c->hidden * (c->tied ? 1 : 2);
+    const int64_t C = c->hidden;
+    int64_t weights = c->vocab * C * (c->tied ? 1 : 2), vectors = C;
     for (int32_t l = 0; l < c->n_layers; l++) {
-        const int64_t rows = c->layers[l].n_groups * (pol_qkv_rows(c) + pol_ctx_cols(c)) + (c->layers[l].ffn + tile - 1) / tile * tile * 3;
-        n += (uint64_t)rows * (uint64_t)c->hidden;
+        const int64_t G = c->layers[l].n_groups, F = pol_padded(be, c->layers[l].ffn);
+        weights += (G * (pol_qkv_rows(c) + pol_ctx_cols(c)) + 3 * F) * C;
+        vectors += (G ? C : 0) + (F ? C : 0);
+        vectors += (c->qkv_bias ? G * pol_qkv_rows(c) : 0) + (c->o_bias && G ? C : 0);
+        vectors += c->mlp_bias && F ? 2 * F + C : 0;
     }
-    return n * weight + (uint64_t)(2 * c->n_layers + 1) * (uint64_t)c->hidden * sizeof(float);
+    return (uint64_t)weights * pol_dtype_size(be->weight_dtype) + (uint64_t)vectors * sizeof(float);
 }
 
 void pol_model_free(pol_model *m)
@@ -226,7 +229,8 @@ void pol_model_free(pol_model *m)
         return;
     for (int32_t l = 0; m->layers && l < m->config.n_layers; l++) {
         pol_layer_weights *w = &m->layers[l];
-        pol_buf *bufs[] = {w->attn_norm, w->mlp_norm, w->w_qkv, w->w_o, w->w_gate_up, w->w_down, w->b_qkv, w->b_o, w->b_gate_up, w->b_down};
+        pol_buf *bufs[] = {w->attn_norm, w->mlp_norm, w->w_qkv, w->w_o,       w->w_gate_up,
+                           w->w_down,    w->b_qkv,    w->b_o,   w->b_gate_up, w->b_down};
         for (size_t i = 0; i < POL_COUNT(bufs); i++)
             pol_buf_free(m->be, bufs[i]);
     }

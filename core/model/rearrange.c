@@ -6,13 +6,15 @@
 pol_status pol_model_check_whole(const pol_model *m)
 {
     if (m->torn)
-        return pol_fail(m->ctx, POL_EARG, "model: an earlier failure left its rows half moved; it must be loaded again");
+        return pol_fail(m->ctx, POL_EARG,
+                        "model: an earlier failure left its rows half moved; it must be loaded again");
     return POL_OK;
 }
 
-/* Exchanges the same pairs of units in every buffer that a layer's kind has. The arrangement has them exchanged already, so a failure leaves
- * a model whose numbers would be wrong: it is marked. */
-static pol_status swap_in_buffers(pol_model *m, int32_t layer, pol_unit_kind kind, const int32_t *a, const int32_t *b, int64_t n)
+/* Exchanges the same pairs of units in every buffer that a layer's kind has. The arrangement has them exchanged
+ * already, so a failure leaves a model whose numbers would be wrong: it is marked. */
+static pol_status swap_in_buffers(pol_model *m, int32_t layer, pol_unit_kind kind, const int32_t *a, const int32_t *b,
+                                  int64_t n)
 {
     const pol_config *c = &m->config;
     const pol_layer_weights *w = &m->layers[layer];
@@ -21,13 +23,16 @@ static pol_status swap_in_buffers(pol_model *m, int32_t layer, pol_unit_kind kin
         pol_buf *buf;
         int64_t unit;
     } group[] = {{w->w_qkv, pol_qkv_rows(c) * C}, {w->w_o, pol_ctx_cols(c) * C}, {w->b_qkv, pol_qkv_rows(c)}},
-      channel[] = {{w->w_gate_up, 2 * C}, {w->w_down, C}, {w->b_gate_up, 2}}, *part = kind == POL_UNIT_GROUP ? group : channel;
+      channel[] = {{w->w_gate_up, 2 * C}, {w->w_down, C}, {w->b_gate_up, 2}},
+      *part = kind == POL_UNIT_GROUP ? group : channel;
     const int64_t n_units = pol_units_section(m->units, kind, layer)->count;
     pol_status s = POL_OK;
     for (size_t i = 0; i < POL_COUNT(group) && n && s == POL_OK; i++)
         if (part[i].buf)
-            s = pol_swap_units(m->be, &(pol_swap_args){.w = {part[i].buf, 0}, .unit = part[i].unit, .n_units = n_units,
-                                                       .n_pairs = n, .a = a, .b = b});
+            s = pol_swap_units(
+                m->be,
+                &(pol_swap_args){
+                    .w = {part[i].buf, 0}, .unit = part[i].unit, .n_units = n_units, .n_pairs = n, .a = a, .b = b});
     m->torn |= s < 0;
     return s;
 }

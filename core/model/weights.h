@@ -1,4 +1,5 @@
-/* weights.h - the weights of a model on a device, stored unit by unit, kept units first (docs/architecture.md, "prefix layout"). */
+/* weights.h - the weights of a model on a device, stored unit by unit, kept units first (docs/architecture.md, "The
+ * prefix layout"). */
 #ifndef POL_WEIGHTS_H
 #define POL_WEIGHTS_H
 
@@ -16,7 +17,8 @@ typedef struct pol_layer_weights {
     pol_buf *b_o;                  /* [C] or NULL */
     pol_buf *b_gate_up;            /* [F, 2] or NULL */
     pol_buf *b_down;               /* [C] or NULL */
-    int64_t n_groups, n_channels;  /* kept by the current mask: the prefix that the forward pass uses; 0 = residual path */
+    /* Kept by the current mask: the prefix that the forward pass uses; 0 = residual path. */
+    int64_t n_groups, n_channels;
 } pol_layer_weights;
 
 struct pol_model {

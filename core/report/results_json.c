@@ -9,16 +9,17 @@ static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(
 
 json_t *pol_perplexity_json(const pol_perplexity *p)
 {
-    return json_pack("{so so so sI sI sI sI ss ss ss}", "perplexity", number(p->perplexity), "nll", number(p->nll), "standard_error",
-                     number(p->standard_error), "tokens", (json_int_t)p->tokens, "chunks", (json_int_t)p->chunks, "bad_chunks",
-                     (json_int_t)p->bad_chunks, "seq_len", (json_int_t)p->seq_len, "protocol", p->protocol, "bos", pol_bos_name(p->bos),
-                     "text_format", pol_text_format_name(p->format));
+    return json_pack("{so so so sI sI sI sI ss ss ss}", "perplexity", number(p->perplexity), "nll", number(p->nll),
+                     "standard_error", number(p->standard_error), "tokens", (json_int_t)p->tokens, "chunks",
+                     (json_int_t)p->chunks, "bad_chunks", (json_int_t)p->bad_chunks, "seq_len", (json_int_t)p->seq_len,
+                     "protocol", p->protocol, "bos", pol_bos_name(p->bos), "text_format",
+                     pol_text_format_name(p->format));
 }
 
 json_t *pol_outcome_json(const pol_outcome *x)
 {
-    json_t *j = json_pack("{sI sI sI so}", "params", (json_int_t)x->params, "block_params", (json_int_t)x->block_params, "macs",
-                          (json_int_t)x->macs, "held_out_nll", number(x->held_out));
+    json_t *j = json_pack("{sI sI sI so}", "params", (json_int_t)x->params, "block_params", (json_int_t)x->block_params,
+                          "macs", (json_int_t)x->macs, "held_out_nll", number(x->held_out));
     if (x->perplexity.tokens)
         json_object_set_new(j, "perplexity", pol_perplexity_json(&x->perplexity));
     return j;
@@ -43,9 +44,9 @@ json_t *pol_plan_json(const pol_plan *p)
 
 json_t *pol_device_json(const pol_device_info *d)
 {
-    json_t *j = json_pack("{ss si ss sI sI ss sb}", "backend", d->backend, "index", (int)d->index, "name", d->name, "memory_bytes",
-                          (json_int_t)d->memory_bytes, "max_buffer_bytes", (json_int_t)d->max_buffer_bytes, "detail", d->detail, "usable",
-                          (int)d->usable);
+    json_t *j = json_pack("{ss si ss sI sI ss sb}", "backend", d->backend, "index", (int)d->index, "name", d->name,
+                          "memory_bytes", (json_int_t)d->memory_bytes, "max_buffer_bytes",
+                          (json_int_t)d->max_buffer_bytes, "detail", d->detail, "usable", (int)d->usable);
     if (!d->usable)
         json_object_set_new(j, "reason", json_string(d->reason));
     return j;
@@ -55,10 +56,13 @@ json_t *pol_config_json(const pol_config *c)
 {
     json_t *layers = json_array();
     for (int32_t l = 0; l < c->n_layers; l++)
-        json_array_append_new(layers, json_pack("{si si}", "groups", (int)c->layers[l].n_groups, "channels", (int)c->layers[l].ffn));
-    return json_pack("{ss si si si si si si si si si sb sI sI sI so}", "family", c->family, "layers", (int)c->n_layers, "hidden_size",
-                     (int)c->hidden, "query_heads", (int)(c->n_groups * c->heads_per_group), "groups", (int)c->n_groups, "head_size",
-                     (int)c->head_dim, "mlp_width", (int)c->ffn, "vocabulary", (int)c->vocab, "max_positions", (int)c->max_positions, "window",
-                     (int)c->window, "tied", (int)c->tied, "params", (json_int_t)pol_config_total_params(c), "block_params",
-                     (json_int_t)pol_config_block_params(c), "macs", (json_int_t)pol_config_macs(c), "layer_shapes", layers);
+        json_array_append_new(
+            layers, json_pack("{si si}", "groups", (int)c->layers[l].n_groups, "channels", (int)c->layers[l].ffn));
+    return json_pack("{ss si si si si si si si si si sb sI sI sI so}", "family", c->family, "layers", (int)c->n_layers,
+                     "hidden_size", (int)c->hidden, "query_heads", (int)(c->n_groups * c->heads_per_group), "groups",
+                     (int)c->n_groups, "head_size", (int)c->head_dim, "mlp_width", (int)c->ffn, "vocabulary",
+                     (int)c->vocab, "max_positions", (int)c->max_positions, "window", (int)c->window, "tied",
+                     (int)c->tied, "params", (json_int_t)pol_config_total_params(c), "block_params",
+                     (json_int_t)pol_config_block_params(c), "macs", (json_int_t)pol_config_macs(c), "layer_shapes",
+                     layers);
 }

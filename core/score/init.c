@@ -22,14 +22,16 @@ static void sigmoid_of_z(const float *v, int64_t n, double keep, float *s)
         s[i] = (float)fmin(fmax(s[i] + (keep - mean_s), 0.0), 1.0);
 }
 
-void pol_init_from_metric(pol_distribution *d, pol_metric metric, const float *values, const double keep[POL_UNIT_KINDS])
+void pol_init_from_metric(pol_distribution *d, pol_metric metric, const float *values,
+                          const double keep[POL_UNIT_KINDS])
 {
     const pol_units *u = d->units;
     for (int64_t i = 0; i < u->n_sections; i++) {
         const pol_section *sec = &u->sections[i];
         if (!(d->granularity & 1u << sec->kind))
             continue;
-        const bool has_metric = metric == POL_METRIC_RANDOM || (metric != POL_METRIC_UNIFORM && sec->kind <= POL_UNIT_CHANNEL);
+        const bool has_metric =
+            metric == POL_METRIC_RANDOM || (metric != POL_METRIC_UNIFORM && sec->kind <= POL_UNIT_CHANNEL);
         if (has_metric)
             sigmoid_of_z(values + sec->first, sec->count, keep[sec->kind], d->s + sec->first);
         else

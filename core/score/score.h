@@ -6,8 +6,8 @@
 #include "core/model/weights.h"
 #include "pollard/score.h"
 
-pol_status pol_wanda_sp(pol_forward *f, const pol_sequences *cal, unsigned granularity, const double keep[POL_UNIT_KINDS], float *values,
-                        double *passes);
+pol_status pol_wanda_sp(pol_forward *f, const pol_sequences *cal, unsigned granularity,
+                        const double keep[POL_UNIT_KINDS], float *values, double *passes);
 
 /* sums [n_rows]: over each row of `cols` elements of a device matrix, of |w| or w^2, added to what is there. */
 typedef enum pol_row_sum { POL_ROW_ABS, POL_ROW_SQUARE } pol_row_sum;

@@ -1,7 +1,8 @@
 /* wanda.c - Wanda-sp, layer after layer on the pruned stream (reference: prune_channel/init.py of the paper's code).
  *
- * The streams of all calibration sequences lie on the host between layers. A layer is passed twice: dense with taps, for the statistics of what
- * enters w_o and w_down; then under its own initial mask, for the stream that the next layer sees.
+ * The streams of all calibration sequences lie on the host between layers. A layer is passed twice: dense with taps,
+ * for the statistics of what enters w_o and w_down; then under its own initial mask, for the stream that the next layer
+ * sees.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -15,11 +16,11 @@ typedef struct wanda {
     const pol_sequences *cal;
     unsigned granularity;
     const double *keep;
-    int64_t batch;      /* sequences that go through at a time */
-    float *stream;      /* [n, seq_len, C] */
-    pol_tap tap[2];     /* of groups, of channels */
-    double *sumsq, *norm; /* [widest input] */
-    uint8_t *mask;      /* [units->n] all kept, except in the layer under way */
+    int64_t batch;  /* sequences that go through at a time */
+    float *stream;  /* [n, seq_len, C] */
+    pol_tap tap[2]; /* of groups, of channels: [widest input] */
+    double *norm;   /* [widest input] */
+    uint8_t *mask;  /* [units->n] all kept, except in the layer under way */
     float *values;
 } wanda;
 
@@ -55,13 +56,12 @@ static pol_status score_kind(wanda *w, int32_t layer, pol_unit_kind kind)
     const int64_t width = input_width(w, layer, kind), per_unit = width / sec->count;
     const int64_t heads = kind == POL_UNIT_GROUP ? c->heads_per_group : 1;
     const pol_buf *last = kind == POL_UNIT_GROUP ? m->layers[layer].w_o : m->layers[layer].w_down;
-    POL_TRY(pol_download(m->be, w->tap[kind].sumsq, 0, w->sumsq, width));
     memset(w->norm, 0, (size_t)width * sizeof *w->norm);
     POL_TRY(pol_row_sums(m, last, width, c->hidden, POL_ROW_ABS, w->norm));
     for (int64_t u = 0; u < sec->count; u++) {
         double sum = 0;
         for (int64_t i = u * per_unit; i < (u + 1) * per_unit; i++)
-            sum += w->norm[i] / c->hidden * sqrt(w->sumsq[i] / (double)w->cal->n);
+            sum += w->norm[i] / c->hidden * sqrt(w->tap[kind].sumsq[i] / (double)w->cal->n);
         w->values[m->arrangement->order[sec->first + u]] = (float)(sum / (double)heads);
     }
     return POL_OK;
@@ -101,10 +101,7 @@ static pol_status score_layer(wanda *w, int32_t layer)
 {
     const pol_unit_kind kinds[2] = {POL_UNIT_GROUP, POL_UNIT_CHANNEL};
     for (int i = 0; i < 2; i++)
-        if (w->tap[i].sumsq) {
-            POL_TRY(pol_fill_zero(w->m->be, w->tap[i].sum, 0, w->tap[i].sum->n));
-            POL_TRY(pol_fill_zero(w->m->be, w->tap[i].sumsq, 0, w->tap[i].sumsq->n));
-        }
+        memset(w->tap[i].sumsq, 0, (size_t)input_width(w, layer, kinds[i]) * sizeof(double));
     POL_TRY(pass_layer(w, layer, true));
     memset(w->mask, 1, (size_t)w->m->units->n);
     for (int i = 0; i < 2; i++) {
@@ -127,23 +124,19 @@ static pol_status prepare(wanda *w)
     const pol_config *c = &w->m->config;
     const int64_t S = w->cal->seq_len, T = w->cal->n * S;
     if (w->cal->n < 1 || S < 2)
-        return pol_fail(ctx, POL_EARG, "wanda-sp: %lld sequences of %lld tokens: it takes one of at least 2", (long long)w->cal->n, (long long)S);
-    int64_t width[2] = {0, 0};
+        return pol_fail(ctx, POL_EARG, "wanda-sp: %lld sequences of %lld tokens: it takes one of at least 2",
+                        (long long)w->cal->n, (long long)S);
+    int64_t widest = 0;
     for (int32_t l = 0; l < c->n_layers; l++)
         for (int kind = 0; kind < 2; kind++)
-            width[kind] = pol_max_i64(width[kind], input_width(w, l, (pol_unit_kind)kind));
-    const int64_t widest = pol_max_i64(width[0], width[1]);
+            widest = pol_max_i64(widest, input_width(w, l, (pol_unit_kind)kind));
     for (int kind = 0; kind < 2; kind++)
-        if (width[kind]) {
-            const int64_t tile = w->m->be->width_tile, n = (width[kind] + tile - 1) / tile * tile;
-            POL_TRY(pol_buf_new(w->m->be, POL_F64, n, &w->tap[kind].sum));
-            POL_TRY(pol_buf_new(w->m->be, POL_F64, n, &w->tap[kind].sumsq));
-        }
-    w->sumsq = pol_alloc_array(ctx, widest, sizeof *w->sumsq);
+        if (!(w->tap[kind].sumsq = pol_alloc_array(ctx, widest, sizeof(double))))
+            return POL_ENOMEM;
     w->norm = pol_alloc_array(ctx, widest, sizeof *w->norm);
     w->mask = pol_alloc(ctx, (size_t)w->m->units->n);
     w->stream = pol_alloc_array(ctx, T * c->hidden, sizeof *w->stream);
-    if (!w->sumsq || !w->norm || !w->mask || !w->stream)
+    if (!w->norm || !w->mask || !w->stream)
         return POL_ENOMEM;
     w->batch = pol_forward_max_tokens(w->f) / S;
     for (int64_t i = 0; i < w->cal->n; i += w->batch) {
@@ -153,10 +146,11 @@ static pol_status prepare(wanda *w)
     return POL_OK;
 }
 
-pol_status pol_wanda_sp(pol_forward *f, const pol_sequences *cal, unsigned granularity, const double keep[POL_UNIT_KINDS], float *values,
-                        double *passes)
+pol_status pol_wanda_sp(pol_forward *f, const pol_sequences *cal, unsigned granularity,
+                        const double keep[POL_UNIT_KINDS], float *values, double *passes)
 {
-    wanda w = {.f = f, .m = pol_forward_model(f), .cal = cal, .granularity = granularity, .keep = keep, .values = values};
+    wanda w = {
+        .f = f, .m = pol_forward_model(f), .cal = cal, .granularity = granularity, .keep = keep, .values = values};
     pol_status s = prepare(&w);
     for (int32_t l = 0; s == POL_OK && l < w.m->config.n_layers; l++) {
         s = score_layer(&w, l);
@@ -164,11 +158,8 @@ pol_status pol_wanda_sp(pol_forward *f, const pol_sequences *cal, unsigned granu
     }
     if (s == POL_OK && passes)
         *passes = 2.0 * (double)cal->n;
-    for (int kind = 0; kind < 2; kind++) {
-        pol_buf_free(w.m->be, w.tap[kind].sum);
-        pol_buf_free(w.m->be, w.tap[kind].sumsq);
-    }
-    pol_free(w.m->ctx, w.sumsq);
+    for (int kind = 0; kind < 2; kind++)
+        pol_free(w.m->ctx, w.tap[kind].sumsq);
     pol_free(w.m->ctx, w.norm);
     pol_free(w.m->ctx, w.mask);
     pol_free(w.m->ctx, w.stream);

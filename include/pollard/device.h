@@ -14,9 +14,9 @@ typedef struct pol_device_info {
     char backend[16]; /* "cpu", "opencl", "cuda" */
     int32_t index;    /* within its backend */
     char name[128];
-    uint64_t memory_bytes;      /* in all */
-    uint64_t max_buffer_bytes;  /* of one buffer */
-    char detail[160];           /* threads, kernels and library versions */
+    uint64_t memory_bytes;     /* in all */
+    uint64_t max_buffer_bytes; /* of one buffer */
+    char detail[160];          /* threads, kernels and library versions */
     bool usable;
     char reason[160]; /* where not usable: why */
 } pol_device_info;
@@ -35,7 +35,7 @@ typedef struct pol_backend_options {
 
 /* On success *out is yours: pol_backend_close(). A backend that was asked for by name and is not there is POL_EARG. */
 POL_API pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_backend **out);
-POL_API void pol_backend_close(pol_backend *be); /* takes NULL */
+POL_API void pol_backend_close(pol_backend *be);                        /* takes NULL */
 POL_API const pol_device_info *pol_backend_info(const pol_backend *be); /* borrowed */
 
 #ifdef __cplusplus

@@ -10,8 +10,9 @@ extern "C" {
 #endif
 
 /* Protocols are data (eval/protocol.c).
- *   paper     WikiText-2 joined by blank lines (other text as it is), one tokenisation, BOS once at the start by the model's policy, chunks of 128
- *             tokens without overlap, the remainder dropped, 127 targets a chunk, mean over all targets
+ *   paper     WikiText-2 joined by blank lines (other text as it is), one tokenisation, BOS once at the start by the
+ *             model's policy, chunks of 128 tokens without overlap, the remainder dropped, 127 targets a chunk, mean
+ *             over all targets
  *   standard  the same with 2048 */
 typedef struct pol_protocol {
     const char *name;
@@ -24,10 +25,10 @@ POL_API const pol_protocol *pol_protocol_find(const char *name);
 POL_API const pol_protocol *pol_protocol_at(int64_t i);
 
 typedef struct pol_perplexity {
-    double perplexity; /* exp(nll) */
-    double nll;        /* nats, mean over all targets */
-    double standard_error; /* of nll, from the spread between chunks; NaN for one chunk */
-    int64_t tokens;    /* targets scored */
+    double perplexity;          /* exp(nll) */
+    double nll;                 /* nats, mean over all targets */
+    double standard_error;      /* of nll, from the spread between chunks; NaN for one chunk */
+    int64_t tokens;             /* targets scored */
     int64_t chunks, bad_chunks; /* bad: a value not finite in it; then nll is NaN, never a mean without it */
     int64_t seq_len;
     pol_bos bos;

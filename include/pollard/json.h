@@ -1,4 +1,5 @@
-/* json.h - results as JSON values, with the stable keys of docs/json.md. For those who use jansson too: no other header needs it. */
+/* json.h - results as JSON values, with the stable keys of docs/json.md. For those who use jansson too: no other header
+ * needs it. */
 #ifndef POLLARD_JSON_H
 #define POLLARD_JSON_H
 

@@ -13,8 +13,8 @@ extern "C" {
 typedef struct pol_model pol_model;
 typedef struct pol_forward pol_forward;
 
-/* Reads the weights once, into buffers of `be`. `src` and `be` are borrowed; `src` may be closed afterwards, `be` must outlive the
- * model. Host memory on the way: one tensor. On success *out is yours: pol_model_free(). */
+/* Reads the weights once, into buffers of `be`. `src` and `be` are borrowed; `src` may be closed afterwards, `be` must
+ * outlive the model. Host memory on the way: one tensor. On success *out is yours: pol_model_free(). */
 POL_API pol_status pol_model_load(pol_source *src, pol_backend *be, pol_model **out);
 POL_API void pol_model_free(pol_model *m); /* takes NULL */
 POL_API const pol_config *pol_model_config(const pol_model *m);
@@ -22,13 +22,14 @@ POL_API const pol_units *pol_model_units(const pol_model *m);
 /* Device bytes that pol_model_load will take. */
 POL_API uint64_t pol_model_bytes(const pol_config *c, const pol_backend *be);
 
-/* Makes the forward pass compute the masked model: swaps unit rows until the kept ones come first. NULL = dense. Cost: the rows that
- * differ from the last mask. `mask` is [units->n], read during the call. A failure may leave the rows half moved: every later call on the model
- * is then POL_EARG saying so. */
+/* Makes the forward pass compute the masked model: swaps unit rows until the kept ones come first. NULL = dense. Cost:
+ * the rows that differ from the last mask. `mask` is [units->n], read during the call. A failure may leave the rows
+ * half moved: every later call on the model is then POL_EARG saying so. */
 POL_API pol_status pol_model_set_mask(pol_model *m, const uint8_t *mask);
 
-/* The unit at each position: [groups and channels], indexed like unit numbers of those two kinds (positions instead of units). The order is
- * part of a run's state: sums run in it. get copies out, set moves rows until it holds (any permutation inside each section). */
+/* The unit at each position: [groups and channels], indexed like unit numbers of those two kinds (positions instead of
+ * units). The order is part of a run's state: sums run in it. get copies out, set moves rows until it holds (any
+ * permutation inside each section). */
 POL_API int64_t pol_model_order_size(const pol_model *m);
 POL_API void pol_model_get_order(const pol_model *m, int32_t *order);
 POL_API pol_status pol_model_set_order(pol_model *m, const int32_t *order);
@@ -38,8 +39,9 @@ POL_API pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max
 POL_API void pol_forward_free(pol_forward *f); /* takes NULL */
 POL_API uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len);
 
-/* Negative log-likelihood of each next token, nats: ids [B, S] on the host; nll [B, S - 1] (may be NULL); loss [B] = mean of a sequence's
- * S - 1 values (may be NULL). B*S must fit max_tokens. A value that is not finite is returned as it is: the caller decides. */
+/* Negative log-likelihood of each next token, nats: ids [B, S] on the host; nll [B, S - 1] (may be NULL); loss [B] =
+ * mean of a sequence's S - 1 values (may be NULL). B*S must fit max_tokens. A value that is not finite is returned as
+ * it is: the caller decides. */
 POL_API pol_status pol_forward_nll(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss);
 
 #ifdef __cplusplus

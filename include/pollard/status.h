@@ -41,11 +41,11 @@ POL_API const char *pol_status_text(pol_status s);
 /* The code's own name, "POL_EARG"; a literal, never NULL. */
 POL_API const char *pol_status_name(pol_status s);
 
-#define POL_TRY(call)                    \
-    do {                                 \
-        pol_status pol_try_s_ = (call);  \
-        if (pol_try_s_ < 0)              \
-            return pol_try_s_;           \
+#define POL_TRY(call)                   \
+    do {                                \
+        pol_status pol_try_s_ = (call); \
+        if (pol_try_s_ < 0)             \
+            return pol_try_s_;          \
     } while (0)
 
 #ifdef __cplusplus

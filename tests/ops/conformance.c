@@ -36,7 +36,7 @@ static void run_rmsnorm(rig *r, const op_case *c, double *out)
     pol_rmsnorm_args a = {.T = c->T, .C = c->C, .eps = 1e-5f};
     a.x = rig_normal(r, POL_F32, c->T * c->C, 0.01); /* so small that eps shows */
     a.gain = rig_normal(r, POL_F32, c->C, 1);
-    a.y = c->in_place ? a.x : rig_zero(r, r->be->act_dtype, c->T * c->C);
+    a.y = rig_zero(r, r->be->act_dtype, c->T * c->C);
     assert_ok(r->ctx, pol_rmsnorm(r->be, &a));
     rig_read(r, a.y, c->T * c->C, out);
 }
@@ -126,8 +126,8 @@ static void run_activation_stats(rig *r, const op_case *c, double *out)
 {
     pol_activation_stats_args a = {.T = c->T, .N = c->N};
     a.x = rig_normal(r, r->be->act_dtype, c->T * c->N, 2);
-    a.sum = rig_normal(r, POL_F64, c->N, 1);
-    a.sumsq = rig_normal(r, POL_F64, c->N, 1);
+    a.sum = rig_normal(r, POL_F32, c->N, 9); /* what was there must not matter */
+    a.sumsq = rig_normal(r, POL_F32, c->N, 9);
     assert_ok(r->ctx, pol_activation_stats(r->be, &a));
     rig_read(r, a.sum, c->N, out);
     rig_read(r, a.sumsq, c->N, out + c->N);
@@ -143,7 +143,7 @@ static const op_spec specs[] = {
     {"swiglu", out_padded, run_swiglu, 1e-13, 5e-6},
     {"nll", out_T, run_nll, 1e-12, 3e-6},
     {"swap_units", out_units, run_swap_units, 0, 0},
-    {"activation_stats", out_2N, run_activation_stats, 1e-26, 1e-12},
+    {"activation_stats", out_2N, run_activation_stats, 1e-12, 1e-5},
 };
 
 const op_case op_cases[] = {
@@ -151,7 +151,7 @@ const op_case op_cases[] = {
     {"embed", .T = 7, .C = 33, .V = 19},
     {"embed", .T = 130, .C = 576, .V = 300},
     {"rmsnorm", .T = 1, .C = 1},
-    {"rmsnorm", .T = 5, .C = 17, .in_place = true},
+    {"rmsnorm", .T = 5, .C = 17},
     {"rmsnorm", .T = 67, .C = 576},
     {"rmsnorm", .T = 3, .C = 20011},
     {"project", .T = 1, .N = 1, .C = 1, .bias = true},
@@ -233,10 +233,9 @@ static const char *case_text(const op_case *c, char *out, size_t size)
     const struct {
         const char *name;
         int64_t value;
-    } d[] = {
-        {"T", c->T},           {"S", c->S},         {"C", c->C},         {"N", c->N},       {"G", c->G},
-        {"g", c->g},           {"D", c->D},         {"V", c->V},         {"kept", c->kept}, {"padded", c->padded},
-        {"window", c->window}, {"slice", c->slice}, {"pairs", c->pairs}, {"bias", c->bias}, {"in_place", c->in_place}};
+    } d[] = {{"T", c->T},           {"S", c->S},         {"C", c->C},         {"N", c->N},       {"G", c->G},
+             {"g", c->g},           {"D", c->D},         {"V", c->V},         {"kept", c->kept}, {"padded", c->padded},
+             {"window", c->window}, {"slice", c->slice}, {"pairs", c->pairs}, {"bias", c->bias}};
     int n = snprintf(out, size, "%s", c->op);
     for (size_t i = 0; i < POL_COUNT(d); i++)
         if (d[i].value)

@@ -9,7 +9,7 @@ typedef struct op_case {
     const char *op;
     int64_t T, S, C, N, G, g, D, V;
     int64_t kept, padded, window, slice, pairs;
-    bool bias, in_place;
+    bool bias;
 } op_case;
 
 extern const op_case op_cases[];

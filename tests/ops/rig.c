@@ -15,24 +15,24 @@ static void *host_array(int64_t n, size_t size)
     return p;
 }
 
+/* What upload and download take: f32, or i32 for i32 buffers. */
+typedef union host_tensor {
+    void *any;
+    float *f32;
+    int32_t *i32;
+} host_tensor;
+
 /* Uploads n values between the fences. */
 static pol_view make(rig *r, pol_dtype dtype, int64_t n, const double *values)
 {
     pol_buf *buf;
     const int64_t all = n + 2 * FENCE;
     assert_ok(r->ctx, pol_buf_new(r->be, dtype, all, &buf));
-    union {
-        float *f32;
-        double *f64;
-        int32_t *i32;
-        void *any;
-    } host = {.any = host_array(all, sizeof(double))};
+    host_tensor host = {.any = host_array(all, sizeof(float))};
     for (int64_t i = 0; i < all; i++) {
         const bool fence = i < FENCE || i >= n + FENCE;
         if (dtype == POL_I32)
             host.i32[i] = fence ? IMPOSSIBLE_ID : (int32_t)values[i - FENCE];
-        else if (dtype == POL_F64)
-            host.f64[i] = fence ? NAN : values[i - FENCE];
         else
             host.f32[i] = fence ? NAN : (float)values[i - FENCE];
     }
@@ -96,13 +96,11 @@ pol_view rig_cos_sin(rig *r, int64_t S, int64_t D)
 
 static void read_any(rig *r, const pol_buf *buf, int64_t at, int64_t n, double *out)
 {
-    int32_t *i32 = host_array(n, sizeof(double));
-    float *f32 = (float *)i32;
-    double *f64 = (double *)i32;
-    assert_ok(r->ctx, pol_download(r->be, buf, at, i32, n));
+    host_tensor host = {.any = host_array(n, sizeof(float))};
+    assert_ok(r->ctx, pol_download(r->be, buf, at, host.any, n));
     for (int64_t i = 0; i < n; i++)
-        out[i] = buf->dtype == POL_I32 ? i32[i] : buf->dtype == POL_F64 ? f64[i] : f32[i];
-    free(i32);
+        out[i] = buf->dtype == POL_I32 ? host.i32[i] : host.f32[i];
+    free(host.any);
 }
 
 void rig_read(rig *r, pol_view v, int64_t n, double *out) { read_any(r, v.buf, v.at, n, out); }

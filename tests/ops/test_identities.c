@@ -10,7 +10,8 @@ static pol_backend *be;
 static int setup(void **state)
 {
     (void)state;
-    return pol_context_new(NULL, &ctx) == POL_OK && pol_backend_open(ctx, NULL, &be) == POL_OK ? 0 : -1;
+    const pol_backend_options cpu = {.name = "cpu"};
+    return pol_context_new(NULL, &ctx) == POL_OK && pol_backend_open(ctx, &cpu, &be) == POL_OK ? 0 : -1;
 }
 
 static int teardown(void **state)
@@ -364,29 +365,45 @@ static void test_nan_comes_through(void **state)
     rig_close(&r);
 }
 
-/* Two calls over halves add up to what is known of ones: T, and T again. */
-static void test_stats_add(void **state)
+static float row_number(int64_t i, float old) { return (void)old, (float)(i / 5); }
+
+/* Sums of 0 .. T - 1 and of their squares, exact in f32; a second call over half the rows starts anew. */
+static void test_stats_of_counting_rows(void **state)
 {
     (void)state;
-    enum { T = 6, N = 5 };
+    enum { N = 5 };
     double sum[N], sumsq[N];
     rig r = rig_open(be);
-    pol_activation_stats_args a = {.x = rig_zero(&r, POL_F32, T * N),
-                                   .sum = rig_zero(&r, POL_F64, N),
-                                   .sumsq = rig_zero(&r, POL_F64, N),
-                                   .T = T / 2,
-                                   .N = N};
-    edit(&r, a.x, T * N, one);
-    assert_ok(ctx, pol_activation_stats(be, &a));
-    a.x.at += T / 2 * N;
-    assert_ok(ctx, pol_activation_stats(be, &a));
-    rig_read(&r, a.sum, N, sum);
-    rig_read(&r, a.sumsq, N, sumsq);
-    for (int n = 0; n < N; n++) {
-        assert_true(sum[n] == T);
-        assert_true(sumsq[n] == T);
+    pol_activation_stats_args a = {
+        .x = rig_zero(&r, POL_F32, 20 * N), .sum = rig_zero(&r, POL_F32, N), .sumsq = rig_zero(&r, POL_F32, N), .N = N};
+    edit(&r, a.x, 20 * N, row_number);
+    for (a.T = 20; a.T >= 10; a.T -= 10) {
+        assert_ok(ctx, pol_activation_stats(be, &a));
+        rig_read(&r, a.sum, N, sum);
+        rig_read(&r, a.sumsq, N, sumsq);
+        for (int n = 0; n < N; n++) {
+            assert_true(sum[n] == (double)(a.T * (a.T - 1) / 2));
+            assert_true(sumsq[n] == (double)((a.T - 1) * a.T * (2 * a.T - 1) / 6));
+        }
     }
     rig_close(&r);
+}
+
+/* Whoever makes scratch for the largest pass may run any smaller one in it. */
+static void test_scratch_never_falls(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {1, 2, 7, 8, 9, 63, 64, 65, 128, 1000, 2048};
+    for (int64_t heads = 1; heads <= 8; heads *= 2)
+        for (size_t i = 1; i < POL_COUNT(sizes); i++) {
+            const int64_t small = sizes[i - 1], large = sizes[i];
+            assert_true(pol_attention_scratch(be, 2048, small, 4, heads, D) <=
+                        pol_attention_scratch(be, 2048, large, 4, heads, D));
+            assert_true(pol_attention_scratch(be, small, 1, 4, heads, D) <=
+                        pol_attention_scratch(be, large, 1, 4, heads, D));
+            assert_true(pol_attention_scratch(be, 64, 64, small, heads, D) <=
+                        pol_attention_scratch(be, 64, 64, large, heads, D));
+        }
 }
 
 int main(void)
@@ -404,7 +421,8 @@ int main(void)
         cmocka_unit_test(test_nll_is_a_distribution),
         cmocka_unit_test(test_nll_mean),
         cmocka_unit_test(test_nan_comes_through),
-        cmocka_unit_test(test_stats_add),
+        cmocka_unit_test(test_stats_of_counting_rows),
+        cmocka_unit_test(test_scratch_never_falls),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

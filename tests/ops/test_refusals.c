@@ -1,4 +1,5 @@
-/* test_refusals.c - calls outside the contract, each with its exact code; and opening devices. */
+/* test_refusals.c - calls outside the contract, each with its exact code; and opening devices. The front doors are the
+ * same for every backend: here they stand before the CPU. */
 #include <math.h>
 #include <omp.h>
 
@@ -11,7 +12,8 @@ static pol_backend *be;
 static int setup(void **state)
 {
     (void)state;
-    return pol_context_new(NULL, &ctx) == POL_OK && pol_backend_open(ctx, NULL, &be) == POL_OK ? 0 : -1;
+    const pol_backend_options cpu = {.name = "cpu"};
+    return pol_context_new(NULL, &ctx) == POL_OK && pol_backend_open(ctx, &cpu, &be) == POL_OK ? 0 : -1;
 }
 
 static int teardown(void **state)
@@ -50,9 +52,6 @@ static void test_embed(void **state)
     REFUSED(pol_embed, a, x.at = -1, POL_ESHAPE, "embed: x");
     REFUSED(pol_embed, a, x = a.table, POL_EARG, "embed: x overlaps table");
     REFUSED(pol_embed, a, T = INT64_MAX, POL_ESHAPE, "embed: x"); /* T * C does not fit */
-    const int32_t bad = 4;
-    assert_ok(ctx, pol_upload(be, a.ids.buf, a.ids.at + 1, &bad, 1));
-    assert_fails(ctx, pol_embed(be, &a), POL_EARG, "embed: ids: id 4 of token 1 is not one of 4"); /* the CPU looks */
     rig_close(&r);
 }
 
@@ -71,7 +70,8 @@ static void test_rmsnorm(void **state)
     pol_rmsnorm_args shifted = a;
     shifted.T = 1;
     shifted.x = (pol_view){a.y.buf, a.y.at + 1};
-    assert_fails(ctx, pol_rmsnorm(be, &shifted), POL_EARG, "rmsnorm: y overlaps x"); /* in place means the same place */
+    assert_fails(ctx, pol_rmsnorm(be, &shifted), POL_EARG, "rmsnorm: y overlaps x");
+    REFUSED(pol_rmsnorm, a, y = a.x, POL_EARG, "rmsnorm: y overlaps x");
     rig_close(&r);
 }
 
@@ -168,9 +168,6 @@ static void test_swiglu_and_nll(void **state)
     REFUSED(pol_nll, b, V = 9, POL_ESHAPE, "nll: w");
     REFUSED(pol_nll, b, target = b.nll, POL_ESHAPE, "nll: target: element type");
     REFUSED(pol_nll, b, scratch = b.w, POL_EARG, "nll: scratch overlaps w");
-    const int32_t bad = 5;
-    assert_ok(ctx, pol_upload(be, b.target.buf, b.target.at, &bad, 1));
-    assert_fails(ctx, pol_nll(be, &b), POL_EARG, "nll: target: id 5 of token 0 is not one of 5");
     rig_close(&r);
 }
 
@@ -192,10 +189,11 @@ static void test_swap_and_stats(void **state)
     REFUSED(pol_swap_units, a, a = negative, POL_EARG, "swap_units: pair 0: unit -1 is not one of 4");
 
     pol_activation_stats_args b = {
-        .x = a.w, .sum = rig_zero(&r, POL_F64, 4), .sumsq = rig_zero(&r, POL_F64, 4), .T = 3, .N = 4};
+        .x = a.w, .sum = rig_zero(&r, POL_F32, 4), .sumsq = rig_zero(&r, POL_F32, 4), .T = 3, .N = 4};
     assert_ok(ctx, pol_activation_stats(be, &b));
-    REFUSED(pol_activation_stats, b, sum = a.w, POL_ESHAPE,
-            "activation_stats: sum: element type f32, but the op takes f64");
+    REFUSED(pol_activation_stats, b, sum = rig_ids(&r, 4, 0, 1), POL_ESHAPE,
+            "activation_stats: sum: element type i32, but the op takes f32");
+    REFUSED(pol_activation_stats, b, sum = a.w, POL_EARG, "activation_stats: sum overlaps x");
     REFUSED(pol_activation_stats, b, sumsq = b.sum, POL_EARG, "activation_stats: sum overlaps sumsq");
     REFUSED(pol_activation_stats, b, T = 9, POL_ESHAPE, "activation_stats: x");
     REFUSED(pol_activation_stats, b, N = -1, POL_EARG, "activation_stats: N");
@@ -206,27 +204,25 @@ static void test_buffers(void **state)
 {
     (void)state;
     pol_buf *a, *b;
-    double x[3] = {1.5, -2, 1e300}, back[4] = {7, 7, 7, 7};
-    assert_ok(ctx, pol_buf_new(be, POL_F64, 10, &a));
-    assert_int_equal(be->bytes_in_use, 80);
+    const float x[3] = {1.5f, -2, 1e38f};
+    float back[4] = {7, 7, 7, 7};
+    assert_ok(ctx, pol_buf_new(be, POL_F32, 10, &a));
+    assert_int_equal(be->bytes_in_use, 40);
     assert_ok(ctx, pol_buf_new(be, POL_I32, 0, &b));
-    assert_int_equal(be->bytes_in_use, 80);
+    assert_int_equal(be->bytes_in_use, 40);
     assert_ok(ctx, pol_upload(be, a, 7, x, 3));
     assert_ok(ctx, pol_download(be, a, 6, back, 4));
-    assert_true(back[0] == 0 && back[1] == 1.5 && back[3] == 1e300); /* new memory is zero */
-    assert_ok(ctx, pol_fill_zero(be, a, 8, 2));
-    assert_ok(ctx, pol_download(be, a, 6, back, 4));
-    assert_true(back[1] == 1.5 && back[2] == 0 && back[3] == 0);
+    assert_true(back[0] == 0 && back[1] == 1.5 && back[3] == 1e38f); /* new memory is zero */
     assert_fails(ctx, pol_upload(be, a, 8, x, 3), POL_ESHAPE, "upload: 3 elements from 8 do not fit a buffer of 10");
     assert_fails(ctx, pol_upload(be, a, -1, x, 3), POL_ESHAPE, "upload");
     assert_fails(ctx, pol_download(be, a, 0, back, 11), POL_ESHAPE, "download");
     assert_fails(ctx, pol_download(be, NULL, 0, back, 1), POL_ESHAPE, "download");
-    assert_fails(ctx, pol_fill_zero(be, a, INT64_MAX, INT64_MAX), POL_ESHAPE, "fill_zero");
+    assert_fails(ctx, pol_download(be, a, INT64_MAX, back, INT64_MAX), POL_ESHAPE, "download");
     pol_buf_free(be, b);
     pol_buf_free(be, a);
     pol_buf_free(be, NULL);
     assert_int_equal(be->bytes_in_use, 0);
-    assert_true(be->bytes_peak >= 80);
+    assert_true(be->bytes_peak >= 40);
     assert_fails(ctx, pol_buf_new(be, POL_F32, -1, &a), POL_EARG, "buffer: -1");
     assert_null(a);
     assert_fails(ctx, pol_buf_new(be, (pol_dtype)17, 1, &a), POL_EARG, "type 17");

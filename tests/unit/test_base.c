@@ -56,11 +56,18 @@ static void test_uniform_and_normal_moments(void **state)
         v += (u[i] - m) * (u[i] - m) / N;
     assert_near(m, 0.5, 5e-3);
     assert_near(v, 1.0 / 12, 2e-3);
-    /* A prefix of a longer draw is the shorter draw: an index has its number whatever n is. */
-    float few[5];
-    pol_uniform(7, POL_STREAM_TEST, 3, 1, 5, few);
-    for (int i = 0; i < 5; i++)
-        assert_true(few[i] == u[i]);
+    /* An index has its number, whatever n is and wherever the draw begins. */
+    float few[300];
+    for (int first = 0; first < 400; first += 4)
+        for (int n = 0; n < 300; n += 1 + n / 3) {
+            pol_uniform_from(7, POL_STREAM_TEST, 3, 1, first, n, few);
+            assert_memory_equal(few, u + first, (size_t)n * sizeof *few);
+        }
+    for (int i = 0; i < N; i++) {
+        uint32_t w[4];
+        pol_philox(7, POL_STREAM_TEST, 3, 1, (uint32_t)i / 4, w);
+        assert_true(u[i] == (float)(w[i % 4] >> 8) * 0x1p-24f);
+    }
     pol_normal(7, POL_STREAM_TEST, 3, 1, N, u);
     m = v = 0;
     for (int i = 0; i < N; i++)

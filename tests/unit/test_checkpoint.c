@@ -1,4 +1,5 @@
-/* test_checkpoint.c - what is written comes back bit for bit; what is damaged or of another model is refused by name. */
+/* test_checkpoint.c - what is written comes back bit for bit; what is damaged or of another model is refused by name.
+ */
 #include <float.h>
 #include <math.h>
 #include <sys/stat.h>

@@ -354,11 +354,11 @@ static void test_settings_errors(void **state)
     pol_context *ctx = *state;
     pol_learn_settings good, o;
     pol_learn_reference(100, &good);
-#define REFUSED(field, value, part)                                     \
-    do {                                                                \
-        o = good;                                                       \
-        o.field = value;                                                \
-        assert_fails(ctx, pol_learn_check(ctx, &o), POL_EARG, part);    \
+#define REFUSED(field, value, part)                                  \
+    do {                                                             \
+        o = good;                                                    \
+        o.field = value;                                             \
+        assert_fails(ctx, pol_learn_check(ctx, &o), POL_EARG, part); \
     } while (0)
     REFUSED(mask_samples, 0, "mask_samples: 0 is outside 1..");
     REFUSED(mask_samples, 1, "mask_samples: 1 mask a step, baseline moving-average needs 2");

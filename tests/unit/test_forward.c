@@ -1,6 +1,8 @@
-/* test_forward.c - the masked forward pass against transformers (golden.json beside each model), and against itself after many re-arrangements. */
+/* test_forward.c - the masked forward pass against transformers (golden.json beside each model), and against itself
+ * after many re-arrangements. */
 #include <math.h>
 
+#include "core/backend.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/rng.h"
@@ -21,12 +23,15 @@ typedef struct fixture {
     uint8_t *mask;
 } fixture;
 
-static void open_fixture(fixture *f, const char *model, const char *golden)
+/* `tile`: MLP widths are rounded up to it; `slice`: rows of the vocabulary at a time; 0: the backend's own. */
+static void open_tiled(fixture *f, const char *model, const char *golden, int64_t tile, int64_t slice)
 {
     memset(f, 0, sizeof *f);
     assert_int_equal(pol_context_new(NULL, &f->ctx), POL_OK);
     assert_ok(f->ctx, pol_source_open(f->ctx, model, &f->src));
     assert_ok(f->ctx, pol_backend_open(f->ctx, &(pol_backend_options){.name = "cpu", .threads = 1}, &f->be));
+    f->be->width_tile = tile ? tile : f->be->width_tile;
+    f->be->nll_slice = slice ? slice : f->be->nll_slice;
     assert_ok(f->ctx, pol_model_load(f->src, f->be, &f->model));
     assert_ok(f->ctx, pol_forward_new(f->model, B * S, S, &f->forward));
     assert_ok(f->ctx, pol_json_read(f->ctx, golden, 1 << 24, &f->golden));
@@ -36,6 +41,8 @@ static void open_fixture(fixture *f, const char *model, const char *golden)
         f->ids[i] = (int32_t)json_integer_value(json_array_get(json_array_get(ids, (size_t)(i / S)), (size_t)(i % S)));
     f->mask = malloc((size_t)pol_model_units(f->model)->n);
 }
+
+static void open_fixture(fixture *f, const char *model, const char *golden) { open_tiled(f, model, golden, 0, 0); }
 
 static void close_fixture(fixture *f)
 {
@@ -135,6 +142,23 @@ static void test_quantised(void **state)
     close_fixture(&f);
 }
 
+/* What another backend may ask for changes no loss: padded widths, any slice of the vocabulary. And the memory that the
+ * plan names is what was taken. */
+static void test_tiles_and_slices(void **state)
+{
+    (void)state;
+    static const int64_t tile[] = {2, 7, 64, 1000}, slice[] = {1, 5, 95, 100000};
+    for (size_t i = 0; i < POL_COUNT(tile); i++) {
+        fixture f;
+        open_tiled(&f, test_file("models/llama-linear-bias"), test_file("models/llama-linear-bias/golden.json"),
+                   tile[i], slice[i]);
+        check_against_golden(&f);
+        const pol_config *c = pol_model_config(f.model);
+        assert_int_equal(f.be->bytes_in_use, pol_model_bytes(c, f.be) + pol_forward_bytes(c, f.be, B * S, S));
+        close_fixture(&f);
+    }
+}
+
 static void test_tinystories(void **state)
 {
     (void)state;
@@ -163,8 +187,8 @@ static void test_smollm2(void **state)
     close_fixture(&f);
 }
 
-/* Ten masks are measured fresh; then a thousand others come and go, and the ten must still give what they gave, though every row may lie
- * elsewhere by then: only the order of sums differs. */
+/* Ten masks are measured fresh; then a thousand others come and go, and the ten must still give what they gave, though
+ * every row may lie elsewhere by then: only the order of sums differs. */
 static void test_a_thousand_rearrangements(void **state)
 {
     (void)state;
@@ -207,6 +231,8 @@ static void test_masked_is_dense_over_zeros(void **state)
         for (uint64_t i = 0; i < 10; i++) {
             double masked[B], zeroed[B];
             random_mask(&f, 2000 + i, f.mask);
+            if (i == 0) /* nothing at all: the residual stream alone */
+                memset(f.mask, 0, (size_t)pol_model_units(f.model)->n);
             losses(&f, f.mask, masked);
             snprintf(out, sizeof out, "%s/%d", dir, (int)i);
             assert_ok(f.ctx, pol_export(f.src, pol_model_units(f.model), f.mask, &zeros, out));
@@ -257,7 +283,8 @@ static void test_refusals(void **state)
     open_fixture(&f, test_file("models/llama-gqa-tied"), test_file("models/llama-gqa-tied/golden.json"));
     assert_fails(f.ctx, pol_forward_nll(f.forward, f.ids, B + 1, S, NULL, loss), POL_EARG, "4 sequences of 48 tokens");
     f.ids[5] = 96;
-    assert_fails(f.ctx, pol_forward_nll(f.forward, f.ids, B, S, NULL, loss), POL_EARG, "token id 96 is outside the vocabulary of 96");
+    assert_fails(f.ctx, pol_forward_nll(f.forward, f.ids, B, S, NULL, loss), POL_EARG,
+                 "token id 96 is outside the vocabulary of 96");
     assert_fails(f.ctx, pol_forward_new(f.model, 8, 1, &fw), POL_EARG, "at least 2 tokens");
     close_fixture(&f);
 }
@@ -274,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_quantised),
         cmocka_unit_test(test_tinystories),
         cmocka_unit_test(test_smollm2),
+        cmocka_unit_test(test_tiles_and_slices),
         cmocka_unit_test(test_a_thousand_rearrangements),
         cmocka_unit_test(test_masked_is_dense_over_zeros),
         cmocka_unit_test(test_order_restores_every_bit),

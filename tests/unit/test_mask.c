@@ -409,7 +409,8 @@ static void test_hard_refuses(void **state)
     assert_ok(ctx, pol_budget_check(u, POL_CHANNELS, &b));
     /* Nothing is untouched: then the cheapest unit, one channel of 1632 parameters. */
     b.keep_params = 0.01;
-    assert_fails(ctx, pol_budget_check(u, POL_HEADS | POL_CHANNELS | POL_BLOCKS, &b), POL_ELIMIT, "possible is 0.014706");
+    assert_fails(ctx, pol_budget_check(u, POL_HEADS | POL_CHANNELS | POL_BLOCKS, &b), POL_ELIMIT,
+                 "possible is 0.014706");
     pol_distribution_free(d);
     pol_units_free(u);
 }

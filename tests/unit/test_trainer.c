@@ -163,8 +163,14 @@ static void test_budget_is_kept(void **state)
 static void test_one_step(void **state)
 {
     pol_context *ctx = *state;
-    pol_learn_settings o = {.mask_samples = 2, .sequences_per_mask = 3, .shared_sequences = true, .learning_rate = 0.1,
-                            .schedule = POL_SCHEDULE_LINEAR, .steps = 4, .seed = 9, .budget.keep = {1, 1, 1, 1}};
+    pol_learn_settings o = {.mask_samples = 2,
+                            .sequences_per_mask = 3,
+                            .shared_sequences = true,
+                            .learning_rate = 0.1,
+                            .schedule = POL_SCHEDULE_LINEAR,
+                            .steps = 4,
+                            .seed = 9,
+                            .budget.keep = {1, 1, 1, 1}};
     rig r;
     rig_start(ctx, &o, 5, 0.6f, &r);
     uint8_t masks[2][64];
@@ -206,6 +212,116 @@ static void test_one_step(void **state)
     rig_end(&r);
 }
 
+/* Expected parameters under independent draws: a unit counts only with its block. */
+static double expected_params(const pol_distribution *d)
+{
+    const pol_units *u = d->units;
+    double sum = 0.0;
+    for (int32_t l = 0; l < u->n_layers; l++)
+        for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++) {
+            const pol_section *in = pol_units_section(u, (pol_unit_kind)kind, l);
+            const pol_section *block = pol_units_section(u, (pol_unit_kind)(kind + 2), l);
+            for (int64_t i = in->first; i < in->first + in->count; i++)
+                sum += (double)d->s[block->first] * (double)d->s[i] * (double)in->params;
+        }
+    return sum;
+}
+
+static void check_on_budget(pol_context *ctx, const pol_distribution *d, const pol_budget *b, double smin)
+{
+    const pol_units *u = d->units;
+    const double all = (double)pol_mask_params(u, NULL);
+    uint8_t mask[64];
+    assert_ok(ctx, pol_hard_mask(d, b, NULL, mask));
+    int64_t first = 0;
+    for (int kind = 0; kind < POL_UNIT_KINDS; first += u->n_of[kind++]) {
+        double expected = 0.0;
+        int64_t kept = 0;
+        for (int64_t i = first; i < first + u->n_of[kind]; i++) {
+            const bool free_kind = d->granularity >> kind & 1;
+            assert_true(free_kind ? d->s[i] >= (float)smin && d->s[i] <= 1.0f - (float)smin
+                                  : d->s[i] == 1.0f && mask[i]);
+            expected += (double)d->s[i];
+            kept += mask[i];
+        }
+        if (b->mode == POL_BUDGET_SEPARATE && d->granularity >> kind & 1) {
+            const double n = (double)u->n_of[kind];
+            assert_true(expected <= b->keep[kind] * n + smin * n + 1e-5);
+            assert_int_equal(kept, (int64_t)(b->keep[kind] * n + 1e-9));
+        }
+    }
+    if (b->mode == POL_BUDGET_JOINT) { /* smin lifts each of s_block and s_unit by at most itself */
+        assert_true(expected_params(d) <= (b->keep_params + 2.0 * smin + 1e-6) * all);
+        assert_true((double)pol_mask_params(u, mask) <= b->keep_params * all);
+    }
+}
+
+/* Heads, channels and blocks in any combination, under both budgets. */
+static void test_every_granularity(void **state)
+{
+    pol_context *ctx = *state;
+    static const unsigned kinds[3] = {POL_HEADS, POL_CHANNELS, POL_BLOCKS};
+    for (int set = 1; set < 8; set++)
+        for (int mode = POL_BUDGET_SEPARATE; mode <= POL_BUDGET_JOINT; mode++) {
+            pol_learn_settings o = units_settings(16 * 30);
+            o.budget = (pol_budget){.mode = (pol_budget_mode)mode, .keep = {0.5, 0.6, 0.5, 0.5}, .keep_params = 0.8};
+            unsigned granularity = 0;
+            for (int i = 0; i < 3; i++)
+                granularity |= set >> i & 1 ? kinds[i] : 0;
+            toy t = {.ctx = ctx, .units = toy_units(ctx, 4, 3, 8), .lose_call = -1, .stop_call = -1};
+            pol_distribution *d = toy_distribution(t.units, granularity, 0.9f);
+            for (int64_t i = 0; i < t.units->n; i++)
+                t.worth[i] = 0.1 + 0.01 * (double)(i * 37 % 11);
+            pol_trainer *trainer;
+            assert_ok(ctx, pol_trainer_new(ctx, &o, d, 5, toy_loss, &t, &trainer));
+            for (int64_t step = 0; step < o.steps; step++) {
+                assert_ok(ctx, pol_trainer_step(trainer, NULL));
+                check_on_budget(ctx, d, &o.budget, o.smin);
+            }
+            pol_trainer_free(trainer);
+            pol_distribution_free(d);
+            pol_units_free((pol_units *)t.units);
+        }
+}
+
+/* Each setting goes with each other: all combinations of these. */
+static void test_settings_are_independent(void **state)
+{
+    pol_context *ctx = *state;
+    enum { STEPS = 3, SETTINGS = 8 };
+    static const int ways[SETTINGS] = {3, 2, 2, 2, 3, 2, 2, 2};
+    for (int c = 0; c < 3 * 2 * 2 * 2 * 3 * 2 * 2 * 2; c++) {
+        int x[SETTINGS], rest = c;
+        for (int i = 0; i < SETTINGS; i++) {
+            x[i] = rest % ways[i];
+            rest /= ways[i];
+        }
+        pol_learn_settings o = {.baseline = (pol_baseline)x[0],
+                                .score = (pol_score)x[1],
+                                .normalise = x[2],
+                                .shared_sequences = x[3],
+                                .schedule = (pol_schedule)x[4],
+                                .mask_samples = 2 + x[5],
+                                .sequences_per_mask = 1 + x[6],
+                                .baseline_window = 3,
+                                .learning_rate = 0.02,
+                                .steps = STEPS,
+                                .seed = 5,
+                                .smin = 0.01};
+        o.budget = (pol_budget){.mode = (pol_budget_mode)x[7], .keep = {0.5, 0.5}, .keep_params = 0.5};
+        rig r;
+        rig_start(ctx, &o, 7, 0.5f, &r);
+        run_steps(ctx, &r, STEPS);
+        assert_int_equal(r.toy.calls, STEPS * o.mask_samples);
+        check_on_budget(ctx, r.d, &o.budget, o.smin);
+        int moved = 0;
+        for (int i = 0; i < VARIABLES; i++)
+            moved += r.d->s[i] != 0.5f;
+        assert_true(moved > 0);
+        rig_end(&r);
+    }
+}
+
 /* ---- the deck ---- */
 
 static void test_deck_covers_each_epoch_once(void **state)
@@ -213,8 +329,12 @@ static void test_deck_covers_each_epoch_once(void **state)
     pol_context *ctx = *state;
     for (int shared = 0; shared < 2; shared++) {
         enum { N = 35, STEPS = 28, K = 4, NB = 5 };
-        const pol_learn_settings o = {.mask_samples = K, .sequences_per_mask = NB, .shared_sequences = shared,
-                                      .learning_rate = 1, .steps = STEPS, .seed = 3};
+        const pol_learn_settings o = {.mask_samples = K,
+                                      .sequences_per_mask = NB,
+                                      .shared_sequences = shared,
+                                      .learning_rate = 1,
+                                      .steps = STEPS,
+                                      .seed = 3};
         pol_deck *d;
         assert_ok(ctx, pol_deck_new(ctx, &o, N, &d));
         int64_t drawn = 0, first_epoch[N], moved = 0, same[NB];
@@ -515,6 +635,8 @@ int main(void)
         TEST(test_zero_is_absorbing_in_reference_only),
         TEST(test_budget_is_kept),
         TEST(test_one_step),
+        TEST(test_every_granularity),
+        TEST(test_settings_are_independent),
         TEST(test_deck_covers_each_epoch_once),
         TEST(test_deck_is_a_function_of_its_arguments),
         TEST(test_masks_of_a_step_share_their_sequence),

@@ -29,9 +29,9 @@ typedef struct toy_random {
 } toy_random;
 static inline double toy_uniform(toy_random *r)
 {
-    uint32_t w[4];
-    pol_philox(r->seed, POL_STREAM_TEST, r->next++, 0, 0, w);
-    return pol_uniform_of(w[0]);
+    float u;
+    pol_uniform(r->seed, POL_STREAM_TEST, r->next++, 0, 1, &u);
+    return (double)u;
 }
 static inline int64_t toy_below(toy_random *r, int64_t n) { return (int64_t)(toy_uniform(r) * (double)n); }
 
