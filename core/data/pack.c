@@ -76,7 +76,8 @@ static pol_status cut(packer *p, int64_t fresh, int64_t limit, pol_sequences *ou
     if (!ids)
         return POL_ENOMEM;
     p->list.ids = NULL;
-    for (int64_t i = n; lead && i-- > 0;) { /* from the last: a row is written behind where the rows before it are read */
+    for (int64_t i = n;
+         lead && i-- > 0;) { /* from the last: a row is written behind where the rows before it are read */
         int32_t *row = ids + i * out->seq_len;
         memmove(row + lead, ids + i * fresh, (size_t)fresh * sizeof *row);
         row[0] = p->bos_id;

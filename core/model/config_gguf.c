@@ -59,7 +59,8 @@ static pol_status refuse_unknown(reader *r)
     static const char parts[] = "split.count";
     int64_t n;
     if (pol_gguf_int(r->g, parts, &n) && n > 1)
-        return pol_fail(r->ctx, POL_EUNSUPPORTED, "%s: key '%s' is %" PRId64 ": a part of a split model; merge the parts first",
+        return pol_fail(r->ctx, POL_EUNSUPPORTED,
+                        "%s: key '%s' is %" PRId64 ": a part of a split model; merge the parts first",
                         pol_gguf_name(r->g), parts, n);
     static const struct {
         const char *suffix;

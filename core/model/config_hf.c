@@ -37,8 +37,9 @@ static pol_status read_rope_scaling(pol_context *ctx, const char *where, const j
     const char *kind;
     json_t *of_kind;
     json_object_foreach((json_t *)r, kind, of_kind) /* one set for each kind of attention, in models that mix them */
-        if (json_is_object(of_kind))
-            return pol_fail(ctx, POL_EUNSUPPORTED, "%s: '%s' has parameters of its own, only one set for all layers is handled", where, kind);
+        if (json_is_object(of_kind)) return pol_fail(
+            ctx, POL_EUNSUPPORTED, "%s: '%s' has parameters of its own, only one set for all layers is handled", where,
+            kind);
     POL_TRY(read_float(ctx, where, r, "rope_theta", &c->rope_theta));
     if (!strcmp(type, "default"))
         return POL_OK;
@@ -114,8 +115,8 @@ static pol_status check_layer_types(pol_context *ctx, const char *where, const j
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *type = json_string_value(json_array_get(list, i));
         if (!type || strcmp(type, want))
-            return pol_fail(ctx, POL_EUNSUPPORTED, "%s: 'layer_types': entry %zu is '%s', only '%s' is handled here", where, i,
-                            type ? type : "not a string", want);
+            return pol_fail(ctx, POL_EUNSUPPORTED, "%s: 'layer_types': entry %zu is '%s', only '%s' is handled here",
+                            where, i, type ? type : "not a string", want);
     }
     return POL_OK;
 }

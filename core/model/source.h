@@ -1,8 +1,8 @@
 /* source.h - a model on disk: a Hugging Face folder or a GGUF file behind one interface.
  *
- * Tensors are named by (kind, layer) and come out as f32 in the Hugging Face layout: [out, in] row-major, rows of q and k in
- * the half-split order of rotary embedding (a GGUF of architecture `llama` stores them interleaved; the reader undoes it).
- * Files are mapped; nothing is read before it is asked for, except headers.
+ * Tensors are named by (kind, layer) and come out as f32 in the Hugging Face layout: [out, in] row-major, rows of q and
+ * k in the half-split order of rotary embedding (a GGUF of architecture `llama` stores them interleaved; the reader
+ * undoes it). Files are mapped; nothing is read before it is asked for, except headers.
  */
 #ifndef POL_SOURCE_H
 #define POL_SOURCE_H
@@ -26,7 +26,13 @@ typedef enum pol_tensor_kind {
     POL_T_GATE,        /* [F, C] */
     POL_T_UP,          /* [F, C] */
     POL_T_DOWN,        /* [C, F] */
-    POL_T_Q_BIAS, POL_T_K_BIAS, POL_T_V_BIAS, POL_T_O_BIAS, POL_T_GATE_BIAS, POL_T_UP_BIAS, POL_T_DOWN_BIAS,
+    POL_T_Q_BIAS,
+    POL_T_K_BIAS,
+    POL_T_V_BIAS,
+    POL_T_O_BIAS,
+    POL_T_GATE_BIAS,
+    POL_T_UP_BIAS,
+    POL_T_DOWN_BIAS,
     POL_T_KINDS
 } pol_tensor_kind;
 
@@ -34,12 +40,12 @@ typedef enum pol_tensor_kind {
 void pol_tensor_shape(const pol_config *c, pol_tensor_kind kind, int32_t layer, int64_t *rows, int64_t *cols);
 bool pol_tensor_is_global(pol_tensor_kind kind);
 
-/* Rows [row, row + n) as f32 into dst [n, cols]. Values that are not finite are POL_EFORMAT, naming file and tensor. The
- * pages read are released. Quantised tensors are dequantised whole blocks at a time. */
+/* Rows [row, row + n) as f32 into dst [n, cols]. Values that are not finite are POL_EFORMAT, naming file and tensor.
+ * The pages read are released. Quantised tensors are dequantised whole blocks at a time. */
 pol_status pol_source_read(pol_source *src, pol_tensor_kind kind, int32_t layer, int64_t row, int64_t n, float *dst);
 
-/* The name in the source's own files, for messages and for writers ("model.layers.3.mlp.up_proj.weight"). Hugging Face names
- * are used also for a GGUF source. Static buffer-free: writes at most n bytes. */
+/* The Hugging Face name ("model.layers.3.mlp.up_proj.weight"), whatever the source: for messages and for writers. At
+ * most n bytes are written. */
 void pol_tensor_name(pol_tensor_kind kind, int32_t layer, char *dst, size_t n);
 
 /* The stored type: "f32", "f16", "bf16", "q4_1", ... */

@@ -1,4 +1,5 @@
-/* test_config_published.c - config.json as published models have it, field for field, and its neighbours that are refused. */
+/* test_config_published.c - config.json as published models have it, field for field, and its neighbours that are
+ * refused. */
 #include "core/base/json.h"
 #include "core/model/family.h"
 #include "tests/test.h"
@@ -120,8 +121,8 @@ static void test_accepted(void **state)
     }
 }
 
-#define SIZES                                                                                                       \
-    "'hidden_act':'silu','hidden_size':64,'intermediate_size':96,'num_attention_heads':4,'num_hidden_layers':2,"   \
+#define SIZES                                                                                                    \
+    "'hidden_act':'silu','hidden_size':64,'intermediate_size':96,'num_attention_heads':4,'num_hidden_layers':2," \
     "'num_key_value_heads':2,'rms_norm_eps':1e-05,'vocab_size':320"
 #define LLAMA(more) "{'model_type':'llama'," SIZES "," more "}"
 
@@ -135,12 +136,16 @@ static void test_refused_by_name(void **state)
         {"{'model_type':'gemma'," SIZES ",'head_dim':256}", "'model_type' is 'gemma'"},
         {"{'model_type':'phi3'," SIZES "}", "'model_type' is 'phi3'"},
         {"{'model_type':'granite'," SIZES ",'residual_multiplier':0.22}", "'model_type' is 'granite'"},
-        {LLAMA("'quantization_config':{'bits':4,'group_size':128,'quant_method':'gptq'}"), "'quantization_config' is 'gptq'"},
-        {LLAMA("'quantization_config':{'bits':4,'quant_method':'awq','version':'gemm'}"), "'quantization_config' is 'awq'"},
+        {LLAMA("'quantization_config':{'bits':4,'group_size':128,'quant_method':'gptq'}"),
+         "'quantization_config' is 'gptq'"},
+        {LLAMA("'quantization_config':{'bits':4,'quant_method':'awq','version':'gemm'}"),
+         "'quantization_config' is 'awq'"},
         {LLAMA("'quantization_config':{'load_in_4bit':true,'quant_method':'bitsandbytes'}"), "'bitsandbytes'"},
-        {LLAMA("'rope_scaling':{'type':'yarn','factor':16.0,'original_max_position_embeddings':4096}"), "'rope_type' is 'yarn'"},
+        {LLAMA("'rope_scaling':{'type':'yarn','factor':16.0,'original_max_position_embeddings':4096}"),
+         "'rope_type' is 'yarn'"},
         {LLAMA("'rope_scaling':{'type':'dynamic','factor':2.0}"), "'rope_type' is 'dynamic'"},
-        {LLAMA("'rope_scaling':{'rope_type':'longrope','long_factor':[1],'short_factor':[1]}"), "'rope_type' is 'longrope'"},
+        {LLAMA("'rope_scaling':{'rope_type':'longrope','long_factor':[1],'short_factor':[1]}"),
+         "'rope_type' is 'longrope'"},
         {LLAMA("'rope_parameters':{'full_attention':{'rope_type':'yarn','rope_theta':1e6}}"),
          "rope_parameters: 'full_attention' has parameters of its own"},
         {LLAMA("'layer_types':['full_attention','sliding_attention'],'sliding_window':8"),

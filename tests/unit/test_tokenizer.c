@@ -322,7 +322,8 @@ static void test_long_text(void **state)
 /* Lines of every length and beginning, with a literal and an unknown character now and then. */
 static char *many_lines(size_t n)
 {
-    static const char *const parts[] = {"the miller's daughter", "\n", " ", "a", "\nb", "\n\n", "  x", "<s>", "\xe2\x82\xac", "zz\n "};
+    static const char *const parts[] = {"the miller's daughter", "\n",   " ", "a", "\nb", "\n\n", "  x", "<s>",
+                                        "\xe2\x82\xac",          "zz\n "};
     char *text = malloc(n);
     assert_non_null(text);
     uint32_t random = 1;
@@ -370,7 +371,8 @@ static void test_in_pieces(void **state)
         assert_same_in_pieces(tok, text, LENGTH);
         pol_tokenizer_free(tok);
     }
-    /* Merges that cross the end of a line: pieces may not end before an a, nor before a space that ends a blank line. */
+    /* Merges that cross the end of a line: pieces may not end before an a, nor before a space that ends a blank line.
+     */
     static const char crossing[] =
         "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\u2581\"},"
         "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\u2581\"}]},\"model\":{\"type\":\"BPE\","
@@ -386,11 +388,13 @@ static void test_in_pieces(void **state)
     free(text);
 }
 
-/* A literal across lines, or one that takes white space, is only seen in the whole text; so is white space that goes. */
+/* A literal across lines, or one that takes white space, is only seen in the whole text; so is white space that goes.
+ */
 static void test_not_in_pieces(void **state)
 {
     (void)state;
-    static const char *const files[] = {"user.model", "unknown.model", "nfd.json", "metaspace-first.json", "tiktoken.model"};
+    static const char *const files[] = {"user.model", "unknown.model", "nfd.json", "metaspace-first.json",
+                                        "tiktoken.model"};
     for (size_t f = 0; f < POL_COUNT(files); f++) {
         char path[128];
         pol_tokenizer *tok;

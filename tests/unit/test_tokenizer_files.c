@@ -143,6 +143,29 @@ static void test_runaway_pattern(void **state)
     pol_tokenizer_free(tok);
 }
 
+/* Every step writes much for nothing, into what the step before wrote. */
+static void test_growing_normalizer(void **state)
+{
+    (void)state;
+    enum { CONTENT = 200 };
+    char content[CONTENT + 1], text[100], json[2048];
+    memset(content, 'a', CONTENT);
+    content[CONTENT] = 0;
+    memset(text, 'b', sizeof text);
+    snprintf(
+        json, sizeof json,
+        "{'normalizer':{'type':'Sequence','normalizers':[{'type':'Replace','pattern':{'Regex':'x*'},'content':'%s'},"
+        "{'type':'Replace','pattern':{'Regex':'x*'},'content':'%s'}]}," PLAIN "}",
+        content, content);
+    pol_tokenizer *tok;
+    assert_ok(ctx, from_json(json, &tok));
+    pol_token_list got = {0};
+    assert_fails(ctx, pol_tokenizer_encode(tok, ctx, text, sizeof text, false, &got), POL_ELIMIT,
+                 "normalizer: it makes more than 71936 bytes of a text of 100");
+    pol_token_list_free(ctx, &got);
+    pol_tokenizer_free(tok);
+}
+
 static void test_invalid_text(void **state)
 {
     (void)state;
@@ -373,9 +396,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rank_order),      cmocka_unit_test(test_refused_json),
-        cmocka_unit_test(test_runaway_pattern), cmocka_unit_test(test_invalid_text),
-        cmocka_unit_test(test_refused_models),  cmocka_unit_test(test_policy),
-        cmocka_unit_test(test_write),           cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_runaway_pattern), cmocka_unit_test(test_growing_normalizer),
+        cmocka_unit_test(test_invalid_text),    cmocka_unit_test(test_refused_models),
+        cmocka_unit_test(test_policy),          cmocka_unit_test(test_write),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

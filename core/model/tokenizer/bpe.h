@@ -35,8 +35,8 @@ pol_status pol_bpe_add_merge(pol_bpe *bpe, int32_t left, int32_t right, uint32_t
 /* Sets cuttable and adjacent from the tokens that merges can make. Call when all merges or ranks are there. */
 pol_status pol_bpe_find_cuts(pol_bpe *bpe, const pol_vocab *v);
 
-/* Whether merges on the two sides of this place cannot see each other: `before` is the character there, `text` (UTF-8) begins with
- * the one after, which has a token, so that no run of unknown characters is cut in two. Where `cuttable`. */
+/* Of a `cuttable` one: whether no merge crosses the place between the character `before` and the first of `text`
+ * (UTF-8). That one must have a token, so that no run of unknown characters is cut in two. */
 bool pol_bpe_may_cut(const pol_bpe *bpe, const pol_vocab *v, int32_t before, const char *text);
 
 typedef struct pol_symbol {

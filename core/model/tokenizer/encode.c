@@ -1,7 +1,7 @@
 /* encode.c - the pipeline from text to ids.
  *
  * Where a tokenizer has words, they are cut out one by one, in place. SentencePiece has none, and would normalize and
- * merge a text of any size as a whole; where it makes no difference the text goes through line by line, many lines at a time.
+ * merge a text of any size as a whole: where it makes no difference, the text goes through in pieces of many lines.
  */
 #include <string.h>
 
@@ -72,7 +72,8 @@ static pol_status encode_fragment(encoding *e, const char *text, size_t n, bool 
         return encode_normalized(e, text, n, first);
     for (size_t at = 0, end; at < n; at = end) {
         end = piece_end(e->tok, text, n, at);
-        POL_TRY(pol_normalize(&e->tok->normalizer, &e->split.search, text + at, end - at, at == 0, &e->text, &e->spare));
+        POL_TRY(
+            pol_normalize(&e->tok->normalizer, &e->split.search, text + at, end - at, at == 0, &e->text, &e->spare));
         POL_TRY(encode_normalized(e, e->text.data, e->text.len, first && at == 0));
     }
     return POL_OK;

@@ -46,7 +46,7 @@ pol_status pol_tokenizer_apply_config(pol_tokenizer *tok, const char *name, cons
 pol_status pol_tokenizer_new(pol_context *ctx, const char *kind, pol_tokenizer **out);
 /* Seals the literals and finds where text may be cut; the last thing that a reader does. */
 pol_status pol_tokenizer_finish(pol_tokenizer *tok);
-/* Whether normalizing, literals and merges stay within lines, but for pairs of characters that pol_bpe_may_cut refuses. */
+/* Whether normalizing and literals stay within lines, and merges do where pol_bpe_may_cut says so. */
 bool pol_lines_are_independent(const pol_tokenizer *tok);
 /* The id of a token by its spelling in a file, -1 where there is none. */
 int32_t pol_tokenizer_id(const pol_tokenizer *tok, const char *spelling, size_t n);

@@ -110,8 +110,8 @@ pol_status pol_read_normalizer(pol_context *ctx, const char *name, const json_t 
 static const char punctuation[] = "[!-/:-@\\[-`{-~\\p{P}]";
 
 /* The two are Rust's \w here, which is not that of the patterns in a file. */
-#define WORD                                                                                                          \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"                  \
+#define WORD                                                                                      \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}" \
     "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
 static const char words_and_others[] = "[" WORD "]+|[^" WORD "\\s]+";
 

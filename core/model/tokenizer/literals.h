@@ -29,10 +29,11 @@ void pol_literals_free(pol_literals *l);
 /* The longest literal that `text` begins with, NULL where there is none. */
 const pol_literal *pol_literals_at(const pol_literals *l, const char *text, size_t n);
 
-/* The next literal at or after *from, as [*start, *end) with the white space that it takes; NULL where there is none. Text before
- * `done` is dealt with already: white space there is not taken again. *from moves behind the spelling only, not behind the
- * white space taken, so that a literal made of white space is still found in there; the tokenizers library does so. A
- * literal that may not be used here (special, single_word) still hides shorter ones that begin inside it. */
+/* The next literal at or after *from, as [*start, *end) with the white space that it takes; NULL where there is none.
+ * Text before `done` is dealt with already: white space there is not taken again. *from moves behind the spelling only,
+ * not behind the white space taken, so that a literal made of white space is still found in there; the tokenizers
+ * library does so. A literal that may not be used here (special, single_word) still hides shorter ones that begin
+ * inside it. */
 const pol_literal *pol_literals_next(const pol_literals *l, const char *text, size_t n, bool special, size_t done,
                                      size_t *from, size_t *start, size_t *end);
 

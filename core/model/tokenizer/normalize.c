@@ -6,7 +6,20 @@
 
 #include "core/model/tokenizer/unicode.h"
 
-static pol_status replace(const pol_normal_step *st, pol_search *search, const char *text, size_t n, pol_bytes *out)
+/* Decomposing makes at most 18 characters of one, marking spaces three bytes of one. A file whose steps replace nothing
+ * by much, one after the other, could ask for any amount of memory. */
+static const size_t MAX_GROWTH = 64, ALWAYS_ALLOWED = 1 << 16;
+
+static pol_status check_growth(const pol_bytes *out, size_t most)
+{
+    return out->len <= most
+               ? POL_OK
+               : pol_fail(out->ctx, POL_ELIMIT, "normalizer: it makes more than %zu bytes of a text of %zu", most,
+                          (most - ALWAYS_ALLOWED) / MAX_GROWTH);
+}
+
+static pol_status replace(const pol_normal_step *st, pol_search *search, const char *text, size_t n, size_t most,
+                          pol_bytes *out)
 {
     pol_cut cut;
     pol_cut_start(&cut, st->pattern, search, text, n);
@@ -18,6 +31,7 @@ static pol_status replace(const pol_normal_step *st, pol_search *search, const c
             return POL_OK;
         POL_TRY(span.match ? pol_bytes_add(out, st->content, st->content_len)
                            : pol_bytes_add(out, text + span.start, span.end - span.start));
+        POL_TRY(check_growth(out, most));
     }
 }
 
@@ -117,7 +131,7 @@ static pol_status sentencepiece(const pol_normal_step *st, const pol_literals *u
 }
 
 static pol_status apply(const pol_normalizer *nz, const pol_normal_step *st, pol_search *search, const char *text,
-                        size_t n, bool begins, pol_bytes *out)
+                        size_t n, bool begins, size_t most, pol_bytes *out)
 {
     switch (st->kind) {
     case POL_NORMAL_PREPEND:
@@ -126,7 +140,7 @@ static pol_status apply(const pol_normalizer *nz, const pol_normal_step *st, pol
         if (begins)
             POL_TRY(pol_bytes_add(out, st->content, st->content_len));
         return pol_bytes_add(out, text, n);
-    case POL_NORMAL_REPLACE: return replace(st, search, text, n, out);
+    case POL_NORMAL_REPLACE: return replace(st, search, text, n, most, out);
     case POL_NORMAL_NFC:
     case POL_NORMAL_NFD:
     case POL_NORMAL_NFKC:
@@ -144,10 +158,12 @@ pol_status pol_normalize(const pol_normalizer *nz, pol_search *search, const cha
     out->len = 0;
     if (!nz->n)
         return pol_bytes_add(out, text, n);
+    const size_t most = MAX_GROWTH * n + ALWAYS_ALLOWED;
     for (int i = 0; i < nz->n; i++) {
         spare->len = 0;
         POL_TRY(pol_bytes_reserve(spare, n));
-        POL_TRY(apply(nz, &nz->steps[i], search, i ? out->data : text, i ? out->len : n, begins, spare));
+        POL_TRY(apply(nz, &nz->steps[i], search, i ? out->data : text, i ? out->len : n, begins, most, spare));
+        POL_TRY(check_growth(spare, most));
         const pol_bytes swap = *out;
         *out = *spare;
         *spare = swap;

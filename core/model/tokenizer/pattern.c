@@ -24,8 +24,8 @@ struct pol_pattern {
 
 /* ---- from Oniguruma's dialect ---- */
 
-/* As the inside of a class. PCRE2's own \s also takes U+180E, and its \w lacks marks and letter-like symbols. Oniguruma's
- * \w has, outside a class only, the numbers of Latin-1 that are no decimal digits. */
+/* As the inside of a class. PCRE2's own \s also takes U+180E, and its \w lacks marks and letter-like symbols.
+ * Oniguruma's \w has, outside a class only, the numbers of Latin-1 that are no decimal digits. */
 static const char space_class[] = "\\t-\\r\\x20\\x{85}\\p{Z}";
 static const char word_class[] =
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"
@@ -49,7 +49,8 @@ static pol_status translate_escape(const char *where, const char *regex, size_t 
             return c == 'S' ? pol_bytes_add(out, "\\S", 2) /* U+180E apart, the same */
                             : refuse(out->ctx, where, regex, n, "\\W inside a class is not supported");
         return in_class ? pol_bytes_printf(out, "%s", set)
-                        : pol_bytes_printf(out, "[%s%s%s]", negated ? "^" : "", set, set == word_class ? latin1_numbers : "");
+                        : pol_bytes_printf(out, "[%s%s%s]", negated ? "^" : "", set,
+                                           set == word_class ? latin1_numbers : "");
     }
     if (c && strchr("bBhHvVRXKCGgyYOMQE", c)) /* other meanings, or not tested to be the same */
         return refuse(out->ctx, where, regex, n, "it uses an escape that is not supported");

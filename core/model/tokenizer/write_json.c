@@ -209,14 +209,13 @@ static pol_status post_processor(writer *w, json_t **out)
     }
     POL_TRY(spell(w, tok->bos));
     const char *bos = w->spelling.data;
-    *out = json_pack(
-        "{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}, {s:{s:s, s:i}}],"
-        " s:{s:{s:s, s:[i], s:[s]}}}",
-        "type", "TemplateProcessing",                                                           //
-        "single", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0, //
-        "pair", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0,   //
-        "Sequence", "id", "B", "type_id", 1,                                                    //
-        "special_tokens", bos, "id", bos, "ids", tok->bos, "tokens", bos);
+    *out = json_pack("{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}, {s:{s:s, s:i}}],"
+                     " s:{s:{s:s, s:[i], s:[s]}}}",
+                     "type", "TemplateProcessing",                                                           //
+                     "single", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0, //
+                     "pair", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0,   //
+                     "Sequence", "id", "B", "type_id", 1,                                                    //
+                     "special_tokens", bos, "id", bos, "ids", tok->bos, "tokens", bos);
     return *out ? POL_OK : no_memory(w);
 }
 
