@@ -5,6 +5,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "core/base/endian.h"
+
 typedef enum packing { PACKING_NONE = 0, PACKING_GZIP, PACKING_ZSTD } packing;
 
 struct pol_reader {
@@ -31,7 +33,7 @@ static packing find_packing(const uint8_t *p, size_t n)
         return PACKING_GZIP;
     if (n < 4)
         return PACKING_NONE;
-    const uint32_t magic = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    const uint32_t magic = pol_get_u32le(p);
     /* Parallel compressors begin with a skippable frame. */
     return magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START
                ? PACKING_ZSTD

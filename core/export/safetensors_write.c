@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/base/endian.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/model/half.h"
@@ -103,8 +104,7 @@ static pol_status write_header(pol_st_writer *w)
     while (s == POL_OK && h.len % 8) /* the data starts at a multiple of 8, by the format's own advice */
         s = pol_bytes_add(&h, " ", 1);
     uint8_t length[8];
-    for (int i = 0; i < 8; i++)
-        length[i] = (uint8_t)((uint64_t)h.len >> 8 * i);
+    pol_put_u64le(length, h.len);
     if (s == POL_OK)
         s = pol_outfile_write(&w->file, length, sizeof length);
     if (s == POL_OK)

@@ -59,8 +59,6 @@ static tensor_plan plan_tensor(const pol_layout *l, const pol_config *in, pol_te
     return t;
 }
 
-static bool is_norm(pol_tensor_kind k) { return k == POL_T_ATTN_NORM || k == POL_T_MLP_NORM || k == POL_T_OUTPUT_NORM; }
-
 /* The tensors of the output in reading order: embedding, the layers, output norm, output matrix. */
 static pol_status plan_all(pol_source *src, const pol_layout *l, tensor_plan **out, int64_t *n)
 {
@@ -151,8 +149,8 @@ static pol_status write_tensor(const walk *k, const tensor_plan *t)
 {
     /* Only ZEROS writes tensors of a block with nothing left. A norm that the source no longer has is 1: any finite
      * gain will do. */
-    if (t->p && t->p->n == 0 && !(is_norm(t->kind) && t->in_rows > 0))
-        return fill_rows(k, t, t->out_rows, is_norm(t->kind) ? 1 : 0);
+    if (t->p && t->p->n == 0 && !(pol_tensor_is_norm(t->kind) && t->in_rows > 0))
+        return fill_rows(k, t, t->out_rows, pol_tensor_is_norm(t->kind) ? 1 : 0);
     return t->axis == ROWS ? copy_units(k, t) : copy_rows(k, t, 0, t->in_rows);
 }
 

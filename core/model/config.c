@@ -87,8 +87,6 @@ pol_status pol_config_check_numbers(pol_context *ctx, const char *where, const p
     return POL_OK;
 }
 
-static bool is_norm(pol_tensor_kind k) { return k == POL_T_ATTN_NORM || k == POL_T_MLP_NORM || k == POL_T_OUTPUT_NORM; }
-
 static int64_t tensor_size(const pol_config *c, pol_tensor_kind kind, int32_t layer)
 {
     int64_t rows, cols;
@@ -101,7 +99,7 @@ int64_t pol_config_block_params(const pol_config *c)
     int64_t n = 0;
     for (int32_t l = 0; l < c->n_layers; l++)
         for (int k = 0; k < POL_T_KINDS; k++)
-            if (!pol_tensor_is_global(k) && !is_norm(k))
+            if (!pol_tensor_is_global(k) && !pol_tensor_is_norm(k))
                 n += tensor_size(c, k, l);
     return n;
 }
@@ -112,7 +110,7 @@ int64_t pol_config_total_params(const pol_config *c)
     for (int k = 0; k < POL_T_KINDS; k++) {
         if (pol_tensor_is_global(k))
             n += tensor_size(c, k, 0);
-        else if (is_norm(k))
+        else if (pol_tensor_is_norm(k))
             for (int32_t l = 0; l < c->n_layers; l++)
                 n += tensor_size(c, k, l);
     }

@@ -8,38 +8,26 @@
 
 #include <string.h>
 
+#include "core/base/endian.h"
 #include "core/model/half.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are copied out of little-endian files as they are");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "f32 values are copied out of little-endian files as they are");
 
-static uint16_t load16(const uint8_t *p)
-{
-    uint16_t u;
-    memcpy(&u, p, sizeof u);
-    return u;
-}
-
-static uint32_t load32(const uint8_t *p)
-{
-    uint32_t u;
-    memcpy(&u, p, sizeof u);
-    return u;
-}
-
-static float load_f16(const uint8_t *p) { return pol_f16_to_f32(load16(p)); }
+static float load_f16(const uint8_t *p) { return pol_f16_to_f32(pol_get_u16le(p)); }
 
 static void decode_f32(const uint8_t *src, int64_t n, float *dst) { memcpy(dst, src, (size_t)n * sizeof *dst); }
 
 static void decode_f16(const uint8_t *src, int64_t n, float *dst)
 {
     for (int64_t i = 0; i < n; i++)
-        dst[i] = pol_f16_to_f32(load16(src + 2 * i));
+        dst[i] = load_f16(src + 2 * i);
 }
 
 static void decode_bf16(const uint8_t *src, int64_t n, float *dst)
 {
     for (int64_t i = 0; i < n; i++)
-        dst[i] = pol_bf16_to_f32(load16(src + 2 * i));
+        dst[i] = pol_bf16_to_f32(pol_get_u16le(src + 2 * i));
 }
 
 /* d, 32 signed bytes: w = d q */
@@ -81,7 +69,7 @@ static void decode_q5_0(const uint8_t *src, int64_t n, float *dst)
 {
     for (; n > 0; n--, src += 22, dst += 32) {
         const float d = load_f16(src);
-        const uint32_t high = load32(src + 2);
+        const uint32_t high = pol_get_u32le(src + 2);
         for (int i = 0; i < 16; i++) {
             const int lo = (int)(src[6 + i] & 15) | (int)(high >> i & 1) << 4;
             const int hi = (int)(src[6 + i] >> 4) | (int)(high >> (i + 16) & 1) << 4;
@@ -96,7 +84,7 @@ static void decode_q5_1(const uint8_t *src, int64_t n, float *dst)
 {
     for (; n > 0; n--, src += 24, dst += 32) {
         const float d = load_f16(src), m = load_f16(src + 2);
-        const uint32_t high = load32(src + 4);
+        const uint32_t high = pol_get_u32le(src + 4);
         for (int i = 0; i < 16; i++) {
             const int lo = (int)(src[8 + i] & 15) | (int)(high >> i & 1) << 4;
             const int hi = (int)(src[8 + i] >> 4) | (int)(high >> (i + 16) & 1) << 4;

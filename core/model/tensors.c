@@ -88,6 +88,11 @@ void pol_tensor_shape(const pol_config *c, pol_tensor_kind kind, int32_t layer, 
 bool pol_tensor_is_global(pol_tensor_kind kind) { return tensors[kind].global; }
 bool pol_tensor_is_vector(pol_tensor_kind kind) { return tensors[kind].rows == ONE; }
 
+bool pol_tensor_is_norm(pol_tensor_kind kind)
+{
+    return kind == POL_T_ATTN_NORM || kind == POL_T_MLP_NORM || kind == POL_T_OUTPUT_NORM;
+}
+
 void pol_tensor_name(pol_tensor_kind kind, int32_t layer, char *dst, size_t n)
 {
     if (tensors[kind].global)

@@ -8,5 +8,6 @@
 /* "blk.3.ffn_up.weight"; writes at most n bytes. */
 void pol_tensor_gguf_name(pol_tensor_kind kind, int32_t layer, char *dst, size_t n);
 bool pol_tensor_is_vector(pol_tensor_kind kind); /* norms and biases */
+bool pol_tensor_is_norm(pol_tensor_kind kind);   /* the gain of a normalisation */
 
 #endif
