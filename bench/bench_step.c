@@ -7,7 +7,7 @@
  *
  *   bench_step MODEL [--keep 0.5] [--batch 8] [--seq-len 128] [--rounds 7] [--threads 0]
  */
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,6 +25,8 @@ typedef struct settings {
     int rounds, threads;
 } settings;
 
+enum { MAX_ROUNDS = 64 };
+
 typedef struct setup {
     pol_context *ctx;
     pol_source *src;
@@ -35,14 +37,8 @@ typedef struct setup {
     double *loss;
     uint8_t *mask;
     float *x, *w, *y; /* for the bare calls */
+    pol_config left;  /* shapes under the mask */
 } setup;
-
-static bool failed(const setup *s, pol_status status)
-{
-    if (status < 0)
-        fprintf(stderr, "bench_step: %s\n", pol_error_text(s->ctx));
-    return status < 0;
-}
 
 /* Exactly round(keep * count) units of every section of groups and channels, chosen at random. */
 static void draw_mask(const pol_units *u, double keep, uint64_t step, uint8_t *mask)
@@ -109,52 +105,60 @@ static pol_status open_all(setup *s, const settings *o)
     return POL_OK;
 }
 
-static void report(const char *name, double *ratio, double *a, double *b, int n)
+typedef struct times {
+    double dense, change, step, bare; /* seconds */
+} times;
+
+static pol_status run_round(setup *s, const settings *o, uint64_t round, times *t)
 {
-    printf("%-16s %.3f   (%.1f ms over %.1f ms)\n", name, bench_median(ratio, n), 1e3 * bench_median(a, n),
-           1e3 * bench_median(b, n));
+    const pol_units *u = pol_model_units(s->model);
+    draw_mask(u, o->keep, round, s->mask);
+    POL_TRY(pol_model_set_mask(s->model, NULL));
+    double start = bench_seconds();
+    POL_TRY(pol_forward_nll(s->forward, s->ids, o->batch, o->seq_len, NULL, s->loss));
+    t->dense = bench_seconds() - start;
+
+    start = bench_seconds();
+    POL_TRY(pol_model_set_mask(s->model, s->mask));
+    t->change = bench_seconds() - start;
+
+    start = bench_seconds();
+    POL_TRY(pol_forward_nll(s->forward, s->ids, o->batch, o->seq_len, NULL, s->loss));
+    t->step = bench_seconds() - start;
+
+    pol_mask_config(u, s->mask, pol_model_config(s->model), &s->left);
+    start = bench_seconds();
+    bare_products(s, &s->left, o->batch * o->seq_len);
+    t->bare = bench_seconds() - start;
+    return POL_OK;
 }
 
-static int measure(setup *s, const settings *o)
+/* Medians over the rounds of a / b, of a and of b. */
+static void report(const char *name, const times *t, int n, size_t a, size_t b)
 {
-    enum { MOST = 64 };
-    double step[MOST], bare[MOST], dense[MOST], change[MOST], r1[MOST], r2[MOST], r3[MOST];
-    const pol_units *u = pol_model_units(s->model);
-    const int64_t T = o->batch * o->seq_len;
-    pol_config *left = malloc(sizeof *left);
-    for (int i = -1; i < o->rounds; i++) { /* the first round warms up */
-        const int k = i < 0 ? 0 : i;
-        draw_mask(u, o->keep, (uint64_t)(i + 1), s->mask);
-        if (failed(s, pol_model_set_mask(s->model, NULL)))
-            return 1;
-        double t = bench_seconds();
-        if (failed(s, pol_forward_nll(s->forward, s->ids, o->batch, o->seq_len, NULL, s->loss)))
-            return 1;
-        dense[k] = bench_seconds() - t;
-        t = bench_seconds();
-        if (failed(s, pol_model_set_mask(s->model, s->mask)))
-            return 1;
-        change[k] = bench_seconds() - t;
-        pol_mask_config(u, s->mask, pol_model_config(s->model), left);
-        t = bench_seconds();
-        if (failed(s, pol_forward_nll(s->forward, s->ids, o->batch, o->seq_len, NULL, s->loss)))
-            return 1;
-        step[k] = bench_seconds() - t;
-        t = bench_seconds();
-        bare_products(s, left, T);
-        bare[k] = bench_seconds() - t;
-        r1[k] = step[k] / bare[k];
-        r2[k] = step[k] / dense[k];
-        r3[k] = change[k] / step[k];
+    double ratio[MAX_ROUNDS], over[MAX_ROUNDS], under[MAX_ROUNDS];
+    for (int i = 0; i < n; i++) {
+        memcpy(&over[i], (const char *)&t[i] + a, sizeof *over);
+        memcpy(&under[i], (const char *)&t[i] + b, sizeof *under);
+        ratio[i] = over[i] / under[i];
     }
+    printf("%-16s %.3f   (%.1f ms over %.1f ms)\n", name, bench_median(ratio, n), 1e3 * bench_median(over, n),
+           1e3 * bench_median(under, n));
+}
+
+static pol_status measure(setup *s, const settings *o)
+{
+    times t[MAX_ROUNDS];
+    POL_TRY(run_round(s, o, 0, &t[0])); /* warms up */
+    for (int i = 0; i < o->rounds; i++)
+        POL_TRY(run_round(s, o, (uint64_t)i + 1, &t[i]));
     const pol_device_info *d = pol_backend_info(s->be);
     printf("%s, %s\nkeep %.2f, %lld sequences of %lld tokens, medians of %d rounds\n", d->name, d->detail, o->keep,
            (long long)o->batch, (long long)o->seq_len, o->rounds);
-    report("step / sgemm", r1, step, bare, o->rounds);
-    report("half / dense", r2, step, dense, o->rounds);
-    report("change / step", r3, change, step, o->rounds);
-    free(left);
-    return 0;
+    report("step / sgemm", t, o->rounds, offsetof(times, step), offsetof(times, bare));
+    report("half / dense", t, o->rounds, offsetof(times, step), offsetof(times, dense));
+    report("change / step", t, o->rounds, offsetof(times, change), offsetof(times, step));
+    return POL_OK;
 }
 
 int main(int argc, char **argv)
@@ -178,17 +182,21 @@ int main(int argc, char **argv)
             o.threads = atoi(v);
         i++;
     }
-    if (!o.model || o.rounds < 1 || o.rounds > 64) {
+    if (!o.model || o.rounds < 1 || o.rounds > MAX_ROUNDS) {
         fputs("usage: bench_step MODEL [--keep 0.5] [--batch 8] [--seq-len 128] [--rounds 7] [--threads 0]\n", stderr);
         return 2;
     }
-    setup s = {0};
-    int code = failed(&s, open_all(&s, &o)) ? 1 : measure(&s, &o);
+    static setup s;
+    pol_status status = open_all(&s, &o);
+    if (status == POL_OK)
+        status = measure(&s, &o);
+    if (status < 0)
+        fprintf(stderr, "bench_step: %s\n", pol_error_text(s.ctx));
     pol_forward_free(s.forward);
     pol_model_free(s.model);
     pol_backend_close(s.be);
     pol_source_close(s.src);
     pol_context_free(s.ctx);
     free(s.ids), free(s.loss), free(s.mask), free(s.x), free(s.w), free(s.y);
-    return code;
+    return status < 0;
 }

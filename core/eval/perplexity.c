@@ -9,7 +9,8 @@ pol_status pol_eval_sequences(pol_forward *f, const pol_sequences *s, pol_eval_p
                               pol_perplexity *out)
 {
     memset(out, 0, sizeof *out);
-    const int64_t batch = pol_min_i64(pol_forward_max_tokens(f) / s->seq_len, s->n), targets = s->seq_len - 1;
+    const int64_t targets = s->seq_len - 1;
+    const int64_t batch = targets < 1 ? 0 : pol_min_i64(pol_forward_max_tokens(f) / s->seq_len, s->n);
     if (batch < 1)
         return pol_fail(s->ctx, POL_ELIMIT, "%lld sequences of %lld tokens do not fit the forward pass of %lld tokens",
                         (long long)s->n, (long long)s->seq_len, (long long)pol_forward_max_tokens(f));

@@ -152,7 +152,7 @@ static pol_status check_frame(pol_context *ctx, const char *name, const uint8_t 
 {
     if (size < HEADER_BYTES + CHECKSUM_BYTES)
         return pol_fail(ctx, POL_EFORMAT, "%s: %zu bytes, fewer than a checkpoint's header", name, size);
-    if (memcmp(file, MAGIC, sizeof MAGIC))
+    if (memcmp(file, MAGIC, sizeof MAGIC) != 0)
         return pol_fail(ctx, POL_EFORMAT, "%s: magic: not a checkpoint", name);
     const uint32_t version = pol_get_u32le(file + 8), has_best = pol_get_u32le(file + 12);
     if (version != VERSION)
@@ -221,7 +221,7 @@ pol_status pol_checkpoint_read(pol_context *ctx, const char *path, int64_t n_uni
 pol_status pol_checkpoint_check_settings(pol_context *ctx, const char *path, const pol_checkpoint *c,
                                          const char settings[33])
 {
-    if (memcmp(c->settings, settings, sizeof c->settings))
+    if (memcmp(c->settings, settings, sizeof c->settings) != 0)
         return pol_fail(ctx, POL_EARG, "%s: settings: the checkpoint was made with settings %s, this run has %s", path,
                         c->settings, settings);
     return POL_OK;

@@ -23,7 +23,7 @@ typedef struct pol_device_info {
 
 /* Every device of every backend of this build. *out is yours: pol_device_list_free(). */
 POL_API pol_status pol_device_list(pol_context *ctx, pol_device_info **out, int64_t *n);
-POL_API void pol_device_list_free(pol_context *ctx, pol_device_info *list);
+POL_API void pol_device_list_free(pol_context *ctx, pol_device_info *list); /* takes NULL */
 
 typedef struct pol_backend pol_backend;
 
@@ -33,10 +33,11 @@ typedef struct pol_backend_options {
     int32_t threads;    /* CPU threads; 0 = all that the process may use */
 } pol_backend_options;
 
-/* On success *out is yours: pol_backend_close(). A backend that was asked for by name and is not there is POL_EARG. */
+/* `o` NULL: automatic. On success *out is yours: pol_backend_close(). POL_EARG names a backend or device that was asked
+ * for and is not there or cannot be used; other backends are then not tried. */
 POL_API pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_backend **out);
 POL_API void pol_backend_close(pol_backend *be);                        /* takes NULL */
-POL_API const pol_device_info *pol_backend_info(const pol_backend *be); /* borrowed */
+POL_API const pol_device_info *pol_backend_info(const pol_backend *be); /* lives as long as `be` */
 
 #ifdef __cplusplus
 }

@@ -33,17 +33,16 @@ typedef struct pol_perplexity {
     int64_t seq_len;
     pol_bos bos;
     pol_text_format format;
-    char protocol[32]; /* left empty: the caller knows which */
+    char protocol[32]; /* left empty by pol_eval_sequences: its caller knows which */
 } pol_perplexity;
 
 /* Called after each batch; a negative status stops. */
 typedef pol_status (*pol_eval_progress_fn)(void *user, int64_t done, int64_t total);
 
-/* The model as masked now, over all of `s`, in batches that fit `f`. */
+/* The model as masked now, over all of `s`, in batches that fit `f`. POL_ELIMIT where not even one sequence does, there
+ * is none or it has no target; POL_EINTERRUPTED on a stop request between batches; what `fn` (may be NULL) returned. */
 POL_API pol_status pol_eval_sequences(pol_forward *f, const pol_sequences *s, pol_eval_progress_fn fn, void *user,
                                       pol_perplexity *out);
-
-/* One JSON object with stable keys (docs/json.md) is made by the caller; this is the number only. */
 
 #ifdef __cplusplus
 }

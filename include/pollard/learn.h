@@ -91,10 +91,10 @@ POL_API double pol_learning_rate(const pol_learn_settings *o, int64_t step);
 
 /* The sequences of cell (step, mask k, i-th of nb): indices into a set of n, a permutation per epoch keyed by the seed.
  * With shared sequences k plays no part. A draw is a function of its arguments alone: nothing has to be saved.
- * pol_deck_draw fills index [nb]. */
+ * pol_deck_draw fills index [nb]. POL_EARG: a set of fewer than nb, a step or mask that the settings do not have. */
 typedef struct pol_deck pol_deck;
 POL_API pol_status pol_deck_new(pol_context *ctx, const pol_learn_settings *o, int64_t n, pol_deck **out);
-POL_API void pol_deck_free(pol_deck *d);
+POL_API void pol_deck_free(pol_deck *d); /* takes NULL */
 POL_API pol_status pol_deck_draw(pol_deck *d, int64_t step, int32_t k, int64_t *index);
 
 /* loss[i] of sequence index[i] under `mask`, i < n. */
@@ -124,7 +124,7 @@ typedef struct pol_trainer pol_trainer;
 /* Everything but `o` (copied) is borrowed. `n_sequences`: size of the calibration set. */
 POL_API pol_status pol_trainer_new(pol_context *ctx, const pol_learn_settings *o, pol_distribution *d,
                                    int64_t n_sequences, pol_loss_fn loss, void *user, pol_trainer **out);
-POL_API void pol_trainer_free(pol_trainer *t);
+POL_API void pol_trainer_free(pol_trainer *t); /* takes NULL */
 /* One step: draw, losses, estimate, update, project, clamp. A loss that is not finite is POL_ENUMERIC naming step, mask
  * and sequence. After any failure the state is as before the step. A stop request is seen before each mask. `report`
  * may be NULL. */

@@ -34,14 +34,16 @@ POL_API int64_t pol_model_order_size(const pol_model *m);
 POL_API void pol_model_get_order(const pol_model *m, int32_t *order);
 POL_API pol_status pol_model_set_order(pol_model *m, const int32_t *order);
 
-/* Buffers for forward passes of up to max_tokens tokens in sequences of up to max_seq_len. On success *out is yours. */
+/* Buffers for forward passes of up to max_tokens tokens in sequences of up to max_seq_len, at least 2. `m` is borrowed
+ * and must outlive *out, which on success is yours: pol_forward_free(). */
 POL_API pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len, pol_forward **out);
 POL_API void pol_forward_free(pol_forward *f); /* takes NULL */
+/* Device bytes that pol_forward_new will take. */
 POL_API uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len);
 
 /* Negative log-likelihood of each next token, nats: ids [B, S] on the host; nll [B, S - 1] (may be NULL); loss [B] =
- * mean of a sequence's S - 1 values (may be NULL). B*S must fit max_tokens. A value that is not finite is returned as
- * it is: the caller decides. */
+ * mean of a sequence's S - 1 values (may be NULL). B*S must fit max_tokens. POL_EARG: a shape that does not fit, an id
+ * outside the vocabulary. A value that is not finite is returned as it is: the caller decides. */
 POL_API pol_status pol_forward_nll(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss);
 
 #ifdef __cplusplus

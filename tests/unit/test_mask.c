@@ -153,17 +153,6 @@ static void test_sampling(void **state)
     }
     /* chi-square with 43 degrees of freedom: 99.99 % lie within 15.5 and 86. */
     assert_in_range((int)chi2, 15, 86);
-    /* The header's definition, to the bit; a unit whose s is the very number drawn is removed. */
-    float u_i[N];
-    for (uint32_t k = 0; k < 4; k++) {
-        pol_uniform(42, POL_STREAM_MASK, 7, k, N, u_i);
-        const float s5 = d->s[5];
-        d->s[5] = u_i[5];
-        pol_distribution_sample(d, 42, 7, k, mask);
-        for (int i = 0; i < N; i++)
-            assert_int_equal(mask[i], u_i[i] < d->s[i]);
-        d->s[5] = s5;
-    }
     pol_distribution_sample(d, 43, 0, 0, again);
     pol_distribution_sample(d, 42, 0, 0, mask);
     assert_memory_not_equal(mask, again, N);
@@ -177,6 +166,34 @@ static void test_sampling(void **state)
     pol_distribution_free(d);
     pol_distribution_free(heads);
     pol_units_free(u);
+}
+
+/* The header's definition, to the bit, for more units than a draw takes at a time; a unit whose s is the very number
+ * drawn is removed. */
+static void test_draw_by_definition(void **state)
+{
+    pol_context *ctx = *state;
+    for (int32_t ffn = 1; ffn < 2000; ffn = 3 * ffn + 1) {
+        const pol_config c = toy_config(1, 1, ffn);
+        pol_units *u;
+        pol_distribution *d;
+        assert_ok(ctx, pol_units_new(ctx, &c, &u));
+        assert_ok(ctx, pol_distribution_new(u, POL_HEADS | POL_CHANNELS | POL_BLOCKS, &d));
+        float *drawn = malloc((size_t)u->n * sizeof *drawn);
+        uint8_t *mask = malloc((size_t)u->n);
+        for (uint32_t k = 0; k < 4; k++) {
+            pol_uniform(42, POL_STREAM_MASK, 7, k, u->n, drawn);
+            for (int64_t i = 0; i < u->n; i++)
+                d->s[i] = i % 3 == 0 ? drawn[i] : 0.5f;
+            pol_distribution_sample(d, 42, 7, k, mask);
+            for (int64_t i = 0; i < u->n; i++)
+                assert_int_equal(mask[i], drawn[i] < d->s[i]);
+        }
+        free(drawn);
+        free(mask);
+        pol_distribution_free(d);
+        pol_units_free(u);
+    }
 }
 
 /* s in `levels` steps, so that ties are many. */
@@ -441,11 +458,17 @@ static void test_picture(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbering),       cmocka_unit_test(test_config_is_checked),
-        cmocka_unit_test(test_effective_units), cmocka_unit_test(test_sampling),
-        cmocka_unit_test(test_hard_separate),   cmocka_unit_test(test_hard_joint),
-        cmocka_unit_test(test_hard_coupled),    cmocka_unit_test(test_hard_coupled_biases),
-        cmocka_unit_test(test_hard_refuses),    cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_numbering),
+        cmocka_unit_test(test_config_is_checked),
+        cmocka_unit_test(test_effective_units),
+        cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_draw_by_definition),
+        cmocka_unit_test(test_hard_separate),
+        cmocka_unit_test(test_hard_joint),
+        cmocka_unit_test(test_hard_coupled),
+        cmocka_unit_test(test_hard_coupled_biases),
+        cmocka_unit_test(test_hard_refuses),
+        cmocka_unit_test(test_picture),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

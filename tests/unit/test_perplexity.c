@@ -3,6 +3,7 @@
 
 #include "core/base/rng.h"
 #include "core/eval/nll_sum.h"
+#include "pollard/model.h"
 #include "tests/test.h"
 
 static void test_protocols(void **state)
@@ -96,13 +97,81 @@ static void test_bad_values(void **state)
     assert_true(isnan(p.nll));
 }
 
+enum { SEQUENCES = 7, SEQ_LEN = 24 };
+
+typedef struct progress {
+    int64_t calls, done;
+    pol_status answer;
+} progress;
+
+static pol_status note(void *user, int64_t done, int64_t total)
+{
+    progress *p = user;
+    assert_true(done > p->done);
+    assert_int_equal(total, SEQUENCES);
+    p->done = done;
+    p->calls++;
+    return p->answer;
+}
+
+/* Whatever the batches: the mean over single sequences. */
+static void test_sequences(void **state)
+{
+    (void)state;
+    pol_context *ctx;
+    pol_source *src;
+    pol_backend *be;
+    pol_model *m;
+    pol_forward *f;
+    int32_t ids[SEQUENCES * SEQ_LEN];
+    double want = 0, loss;
+    for (int i = 0; i < SEQUENCES * SEQ_LEN; i++)
+        ids[i] = (i * 37 + 5) % 96;
+    assert_int_equal(pol_context_new(NULL, &ctx), POL_OK);
+    assert_ok(ctx, pol_source_open(ctx, test_file("models/llama-gqa-tied"), &src));
+    assert_ok(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = 1}, &be));
+    assert_ok(ctx, pol_model_load(src, be, &m));
+    pol_sequences s = {.ctx = ctx, .n = SEQUENCES, .seq_len = SEQ_LEN, .ids = ids};
+    pol_perplexity p;
+    assert_ok(ctx, pol_forward_new(m, SEQ_LEN, SEQ_LEN, &f));
+    for (int i = 0; i < SEQUENCES; i++) {
+        assert_ok(ctx, pol_forward_nll(f, ids + i * SEQ_LEN, 1, SEQ_LEN, NULL, &loss));
+        want += loss / SEQUENCES;
+    }
+    s.seq_len++;
+    assert_fails(ctx, pol_eval_sequences(f, &s, NULL, NULL, &p), POL_ELIMIT, "7 sequences of 25 tokens do not fit");
+    s.seq_len = 1;
+    assert_fails(ctx, pol_eval_sequences(f, &s, NULL, NULL, &p), POL_ELIMIT, "7 sequences of 1 tokens");
+    s.seq_len = SEQ_LEN;
+    pol_forward_free(f);
+    for (int64_t batch = 1; batch <= SEQUENCES + 1; batch++) {
+        progress seen = {.answer = POL_OK};
+        assert_ok(ctx, pol_forward_new(m, batch * SEQ_LEN + 3, SEQ_LEN, &f));
+        assert_ok(ctx, pol_eval_sequences(f, &s, note, &seen, &p));
+        assert_near(p.nll / want, 1, 1e-6); /* products of other shapes differ in the last bits */
+        assert_int_equal(p.tokens, SEQUENCES * (SEQ_LEN - 1));
+        assert_int_equal(p.chunks, SEQUENCES);
+        assert_int_equal(p.seq_len, SEQ_LEN);
+        assert_int_equal(seen.calls, (SEQUENCES + batch - 1) / batch);
+        seen = (progress){.answer = POL_EIO};
+        assert_int_equal(pol_eval_sequences(f, &s, note, &seen, &p), POL_EIO);
+        assert_int_equal(seen.calls, 1);
+        pol_context_stop(ctx);
+        assert_int_equal(pol_eval_sequences(f, &s, NULL, NULL, &p), POL_EINTERRUPTED);
+        pol_context_resume(ctx);
+        pol_forward_free(f);
+    }
+    pol_model_free(m);
+    pol_backend_close(be);
+    pol_source_close(src);
+    pol_context_free(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_protocols),
-        cmocka_unit_test(test_mean_and_error),
-        cmocka_unit_test(test_many_chunks),
-        cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_protocols),  cmocka_unit_test(test_mean_and_error), cmocka_unit_test(test_many_chunks),
+        cmocka_unit_test(test_bad_values), cmocka_unit_test(test_sequences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
