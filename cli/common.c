@@ -66,7 +66,9 @@ const char *cli_bytes(char buf[32], double bytes)
 
 const char *cli_duration(char buf[32], double seconds)
 {
-    if (seconds < 100)
+    if (seconds < 10)
+        snprintf(buf, 32, "%.1f s", seconds);
+    else if (seconds < 100)
         snprintf(buf, 32, "%.0f s", seconds);
     else if (seconds < 100 * 60)
         snprintf(buf, 32, "%.1f min", seconds / 60);

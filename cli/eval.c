@@ -7,31 +7,32 @@
 #include "pollard/json.h"
 
 typedef struct eval_args {
-    const char *text, *field, *separator, *protocol, *backend, *device;
+    const char *text, *model, *field, *separator, *protocol, *backend, *device;
     int format, bos;
     int64_t seq_len, limit, batch, threads;
     bool json, quiet, dense;
 } eval_args;
 
-enum { N_OPTIONS = 16 };
+enum { N_OPTIONS = 17 };
 
 static void make_options(eval_args *a, cli_option out[N_OPTIONS])
 {
     const cli_option table[N_OPTIONS] = {
         {"text", "FILE", "the text: plain, JSONL or WikiText, also .gz and .zst", CLI_STRING, &a->text, 0, 0, NULL},
+        {"model", "PATH", "of a RUN: where its model is now, if it has moved", CLI_STRING, &a->model, 0, 0, NULL},
         {"protocol", "NAME", "how it is cut and scored (paper): paper, standard", CLI_STRING, &a->protocol, 0, 0, NULL},
         {"seq-len", "N", "tokens of a chunk (the protocol's)", CLI_INT, &a->seq_len, 2, 1 << 20, NULL},
-        {"bos", "WHERE", "beginning-of-sequence token, by the model's policy or", CLI_CHOICE, &a->bos, 0, 0,
+        {"bos", "WHERE", "beginning-of-sequence token (model: as its tokenizer does)", CLI_CHOICE, &a->bos, 0, 0,
          cli_bos_choices},
         {"limit", "N", "chunks at most (all)", CLI_INT, &a->limit, 1, 9e15, NULL},
-        {"format", "NAME", "of the text", CLI_CHOICE, &a->format, 0, 0, cli_text_formats},
+        {"format", "NAME", "of the text (auto)", CLI_CHOICE, &a->format, 0, 0, cli_text_formats},
         {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &a->field, 0, 0, NULL},
         {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING,
          &a->separator, 0, 0, NULL},
         {"dense", NULL, "of a RUN: the model before pruning", CLI_FLAG, &a->dense, 0, 0, NULL},
-        {"batch", "N", "chunks that go through the model at a time (as many as have 1024 tokens)", CLI_INT, &a->batch,
-         1, 1 << 20, NULL},
-        {"backend", "NAME", "cpu, or auto: the best there is", CLI_STRING, &a->backend, 0, 0, NULL},
+        {"batch", "N", "chunks that go through the model at a time (1024 tokens' worth)", CLI_INT, &a->batch, 1,
+         1 << 20, NULL},
+        {"backend", "NAME", "cpu, or auto: the best there is (auto)", CLI_STRING, &a->backend, 0, 0, NULL},
         {"device", "N|NAME", "device of the backend", CLI_STRING, &a->device, 0, 0, NULL},
         {"threads", "N", "CPU threads (all)", CLI_INT, &a->threads, 0, 4096, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &a->json, 0, 0, NULL},
@@ -71,7 +72,7 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
 {
     const int64_t seq_len = a->seq_len > 0 ? a->seq_len : protocol->seq_len;
     const pol_bos bos = a->bos ? (pol_bos)a->bos : protocol->bos;
-    POL_TRY(pol_target_open(ctx, path, &e->target));
+    POL_TRY(pol_target_open(ctx, path, a->model, &e->target));
     const pol_config *c = pol_source_config(e->target.src);
     POL_TRY(pol_tokenizer_open(e->target.src, &e->tok));
     const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field, .separator = a->separator};

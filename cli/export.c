@@ -9,20 +9,21 @@ static const char *const formats[] = {"zeros", "hf", NULL};
 static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
 
 typedef struct export_args {
-    const char *out;
+    const char *out, *model;
     int format, dtype;
     uint64_t shard_size;
     bool json, quiet;
 } export_args;
 
-enum { N_OPTIONS = 7 };
+enum { N_OPTIONS = 8 };
 
 static void make_options(export_args *a, cli_option out[N_OPTIONS])
 {
     const cli_option table[N_OPTIONS] = {
-        {"format", "NAME", "zeros: original shapes, pruned weights zero; hf: pruned tensors removed", CLI_CHOICE,
+        {"format", "NAME", "original shapes with pruned weights zero, or pruned weights removed", CLI_CHOICE,
          &a->format, 0, 0, formats},
         {"out", "DIR", "folder to write; must not exist", CLI_STRING, &a->out, 0, 0, NULL},
+        {"model", "PATH", "of a RUN: where its model is now, if it has moved", CLI_STRING, &a->model, 0, 0, NULL},
         {"dtype", "TYPE", "of the weights (as the source; f32 where that is quantised)", CLI_CHOICE, &a->dtype, 0, 0,
          dtypes},
         {"shard-size", "SIZE", "start a new file above this (5G)", CLI_SIZE, &a->shard_size, 0, 0, NULL},
@@ -45,7 +46,7 @@ void help_export(void)
 static pol_status write_model(pol_context *ctx, const char *path, const export_args *a, int64_t *params)
 {
     pol_target t;
-    POL_TRY(pol_target_open(ctx, path, &t));
+    POL_TRY(pol_target_open(ctx, path, a->model, &t));
     const pol_export_options o = {.format = (pol_export_format)a->format,
                                   .dtype = a->dtype >= 0 ? dtypes[a->dtype] : NULL,
                                   .shard_bytes = a->shard_size};

@@ -6,14 +6,16 @@
 #include "pollard/json.h"
 
 typedef struct inspect_args {
+    const char *model;
     bool json, quiet;
 } inspect_args;
 
-enum { N_OPTIONS = 3 };
+enum { N_OPTIONS = 4 };
 
 static void make_options(inspect_args *a, cli_option out[N_OPTIONS])
 {
     const cli_option table[N_OPTIONS] = {
+        {"model", "PATH", "of a RUN: where its model is now, if it has moved", CLI_STRING, &a->model, 0, 0, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &a->json, 0, 0, NULL},
         {"quiet", NULL, "print nothing on success", CLI_FLAG, &a->quiet, 0, 0, NULL},
         {NULL, NULL, NULL, CLI_FLAG, NULL, 0, 0, NULL},
@@ -53,6 +55,17 @@ static void print_model(const view *v)
            cli_count(macs, (double)pol_config_macs(c)));
 }
 
+/* A folder with pruned tensors removed has layers of its own widths. */
+static void print_widths(const pol_config *c)
+{
+    bool pruned = false;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        pruned = pruned || c->layers[l].n_groups != c->n_groups || c->layers[l].ffn != c->ffn;
+    for (int32_t l = 0; l < c->n_layers && pruned; l++)
+        printf("  layer %2d  heads %3d/%-3d  channels %5d/%d\n", l, c->layers[l].n_groups, c->n_groups,
+               c->layers[l].ffn, c->ffn);
+}
+
 static void print_mask(const view *v)
 {
     const pol_target *t = &v->target;
@@ -88,7 +101,7 @@ int cmd_inspect(pol_context *ctx, int argc, char **argv)
         return EXIT_USAGE;
     if (n < 1)
         return cli_usage("inspect", "which model or run?");
-    const pol_status s = pol_target_open(ctx, v.path, &v.target);
+    const pol_status s = pol_target_open(ctx, v.path, a.model, &v.target);
     if (s < 0)
         return cli_failed(ctx, "inspect", s);
     pol_tokenizer *tok = NULL;
@@ -102,6 +115,8 @@ int cmd_inspect(pol_context *ctx, int argc, char **argv)
         print_model(&v);
         if (v.target.mask)
             print_mask(&v);
+        else
+            print_widths(&v.left);
     }
     pol_tokenizer_free(tok);
     pol_target_close(&v.target);

@@ -10,7 +10,7 @@
 static const cli_command commands[] = {
     {"prune", "prune MODEL --data FILE... --keep SHARE --out RUN [options]",
      "Learns which heads, channels and blocks a model can do without; writes a run.", cmd_prune, help_prune},
-    {"estimate", "estimate MODEL --data FILE... --keep SHARE [options]",
+    {"estimate", "estimate MODEL --keep SHARE [--data FILE...] [options]",
      "Prints what a prune with these options would need: memory, tokens, time. Does no work.", cmd_estimate,
      help_prune},
     {"eval", "eval MODEL|RUN --text FILE [options]",
@@ -80,14 +80,14 @@ static void overview(FILE *out)
 
 static int help(const char *name)
 {
-    const cli_command *c = name ? find(name) : NULL;
-    if (name && !c) {
-        fprintf(stderr, "pollard help: '%s' is no command; see 'pollard help'\n", name);
-        return EXIT_USAGE;
-    }
-    if (!c) {
+    if (!name || !strcmp(name, "help")) {
         overview(stdout);
         return EXIT_DONE;
+    }
+    const cli_command *c = find(name);
+    if (!c) {
+        fprintf(stderr, "pollard help: '%s' is no command; see 'pollard help'\n", name);
+        return EXIT_USAGE;
     }
     printf("Usage: pollard %s\n%s\n\n", c->usage, c->text);
     c->help();

@@ -92,13 +92,13 @@ static bool apply(const char *command, const cli_option *o, const char *value)
 {
     switch (o->kind) {
     case CLI_FLAG: *(bool *)o->target = true; return true;
-    case CLI_UNSET: *(bool *)o->target = false; return true;
     case CLI_STRING: *(const char **)o->target = value; return true;
     case CLI_INT: return parse_int(command, o, value);
     case CLI_REAL: return parse_real(command, o, value);
     case CLI_SIZE: return parse_size(command, o, value);
     case CLI_CHOICE: return parse_choice(command, o, value);
     case CLI_FILES: return add_file(o->target, value);
+    case CLI_HEADING: break; /* its name is no option's */
     }
     return false;
 }
@@ -165,17 +165,41 @@ bool cli_wants_help(int argc, char **argv)
     return false;
 }
 
+enum { HELP_COLUMN = 28, HELP_WIDTH = 80 };
+
+/* Words from HELP_COLUMN on, in as many lines as they need. */
+static void print_words(const char *text)
+{
+    int at = HELP_COLUMN;
+    while (*text) {
+        const int n = (int)strcspn(text, " ");
+        if (at > HELP_COLUMN && at + 1 + n > HELP_WIDTH) {
+            printf("\n%*s", HELP_COLUMN, "");
+            at = HELP_COLUMN;
+        }
+        at += printf("%s%.*s", at > HELP_COLUMN ? " " : "", n, text);
+        text += n + (text[n] == ' ');
+    }
+    putchar('\n');
+}
+
+static void print_option(const cli_option *o)
+{
+    char left[64], text[256];
+    snprintf(left, sizeof left, "  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+    snprintf(text, sizeof text, "%s", o->help);
+    for (int i = 0; o->kind == CLI_CHOICE && o->choices[i]; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s %s", i ? "," : ":", o->choices[i]);
+    printf("%-*s", HELP_COLUMN, left);
+    print_words(text);
+}
+
 void cli_print_options(const cli_option *options)
 {
     for (const cli_option *o = options; o->name; o++) {
-        char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
-        printf("  %-30s %s", left, o->help);
-        if (o->kind == CLI_CHOICE) {
-            fputs(": ", stdout);
-            for (int i = 0; o->choices[i]; i++)
-                printf("%s%s", i ? ", " : "", o->choices[i]);
-        }
-        fputc('\n', stdout);
+        if (o->kind == CLI_HEADING)
+            printf("\n%s\n", o->help);
+        else
+            print_option(o);
     }
 }

@@ -8,13 +8,13 @@
 
 typedef enum cli_kind {
     CLI_FLAG,   /* bool: given */
-    CLI_UNSET,  /* bool: given means false (--no-...) */
     CLI_STRING, /* const char * */
     CLI_INT,    /* int64_t within [lo, hi] */
     CLI_SIZE,   /* uint64_t bytes, with K, M, G, T of 1024 */
     CLI_REAL,   /* double within [lo, hi] */
     CLI_CHOICE, /* int: index in choices */
-    CLI_FILES   /* cli_list: may be given several times, and with several values */
+    CLI_FILES,  /* cli_list: may be given several times, and with several values */
+    CLI_HEADING /* no option: `help` stands above those that follow; `name` is "" */
 } cli_kind;
 
 typedef struct cli_list {

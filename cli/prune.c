@@ -22,6 +22,8 @@ static void print_plan(const pol_plan *p, FILE *out)
             (long long)p->sequences[POL_PURPOSE_INIT], (long long)p->sequences[POL_PURPOSE_HELD_OUT],
             (long long)p->sequences[POL_PURPOSE_EVAL], cli_count(b, (double)p->tokens));
     fprintf(out, "        time       about %s\n", cli_duration(a, p->seconds));
+    if (p->text_assumed)
+        fputs("        text       none given (--data): enough is assumed that no sequence is seen twice\n", out);
 }
 
 typedef struct watcher {
@@ -126,6 +128,8 @@ int cmd_prune(pol_context *ctx, int argc, char **argv)
     cli_prune c;
     pol_prune_result result;
     int code = cli_prune_parse("prune", argc, argv, &c);
+    if (code == EXIT_DONE && !c.data.n)
+        code = cli_usage("prune", "--data is missing: the calibration text");
     if (code == EXIT_DONE && !c.settings.out)
         code = cli_usage("prune", "--out is missing: the folder that the run writes");
     if (code != EXIT_DONE)

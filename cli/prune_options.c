@@ -19,69 +19,92 @@ typedef struct given {
 
 enum { OPTION_ROOM = 64 };
 
+#define HEADING(text)                                 \
+    {                                                 \
+        "", NULL, text, CLI_HEADING, NULL, 0, 0, NULL \
+    }
+
 /* The table, with targets in g and c. */
 static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
 {
     const double most = 9e15;
     const cli_option table[] = {
-        {"data", "FILE...", "calibration text: plain or JSONL, also .gz and .zst", CLI_FILES, &c->data, 0, 0, NULL},
-        {"out", "RUN", "folder that the run writes", CLI_STRING, &g->out, 0, 0, NULL},
+        {"data", "FILE...", "calibration text: plain, JSONL or WikiText, also .gz and .zst", CLI_FILES, &c->data, 0, 0,
+         NULL},
         {"keep", "SHARE", "share that stays: of each kind's units, or of parameters with --budget joint", CLI_REAL,
          &g->keep, 1e-6, 1, NULL},
+        {"out", "RUN", "folder that the run writes", CLI_STRING, &g->out, 0, 0, NULL},
         {"granularity", "LIST", "what may go: heads, channels, blocks, in any combination (heads,channels)", CLI_STRING,
          &g->granularity, 0, 0, NULL},
-        {"method", "NAME", "preset of all that follows", CLI_CHOICE, &g->method, 0, 0, pol_method_names},
+        {"method", "NAME", "preset of passes and of all below (units)", CLI_CHOICE, &g->method, 0, 0, pol_method_names},
         {"passes", "N", "forward sequences for learning, all masks counted (3000; reference 240000)", CLI_INT,
          &g->passes, 0, most, NULL},
-        {"steps", "N", "the same in steps", CLI_INT, &g->steps, 0, most, NULL},
-        {"resume", NULL, "go on where the run stopped", CLI_FLAG, &g->resume, 0, 0, NULL},
+        {"steps", "N", "the passes, said in steps of learning", CLI_INT, &g->steps, 0, most, NULL},
         {"eval", "FILE", "text to measure perplexity on, before and after", CLI_STRING, &g->eval_text, 0, 0, NULL},
-        {"protocol", "NAME", "how (paper): paper, standard", CLI_STRING, &g->protocol, 0, 0, NULL},
-        {"eval-limit", "N", "chunks of it at most (all)", CLI_INT, &g->eval_limit, 1, most, NULL},
-        {"seq-len", "N", "tokens of a calibration sequence (128)", CLI_INT, &g->seq_len, 2, 1 << 20, NULL},
-        {"max-sequences", "N", "calibration sequences at most (all)", CLI_INT, &g->max_sequences, 1, most, NULL},
-        {"format", "NAME", "of the calibration text", CLI_CHOICE, &g->format, 0, 0, cli_text_formats},
-        {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &g->field, 0, 0, NULL},
-        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING,
-         &g->separator, 0, 0, NULL},
-        {"bos", "WHERE", "beginning-of-sequence token, by the model's policy or", CLI_CHOICE, &g->bos, 0, 0,
-         cli_bos_choices},
-        {"init", "METRIC|RUN", "first probabilities: wanda-sp, magnitude, random, uniform, or an earlier run",
-         CLI_STRING, &g->init, 0, 0, NULL},
-        {"init-sequences", "N", "sequences for wanda-sp (128)", CLI_INT, &g->init_sequences, 1, 1 << 30, NULL},
-        {"init-seq-len", "N", "their tokens (as --seq-len; reference 1024)", CLI_INT, &g->init_seq_len, 2, 1 << 20,
-         NULL},
-        {"budget", "MODE", "each kind by itself, or all parameters together", CLI_CHOICE, &g->budget, 0, 0,
-         pol_budget_mode_names},
+        {"resume", NULL, "go on where the run stopped", CLI_FLAG, &g->resume, 0, 0, NULL},
+
+        HEADING("Budget"),
+        {"budget", "MODE", "a share of each kind by itself, or one of all parameters (separate)", CLI_CHOICE,
+         &g->budget, 0, 0, pol_budget_mode_names},
         {"keep-heads", "SHARE", "of KV groups, where it differs from --keep", CLI_REAL, &g->keep_heads, 1e-6, 1, NULL},
         {"keep-channels", "SHARE", "of MLP channels", CLI_REAL, &g->keep_channels, 1e-6, 1, NULL},
         {"keep-attention", "SHARE", "of attention blocks", CLI_REAL, &g->keep_attention, 1e-6, 1, NULL},
         {"keep-mlp", "SHARE", "of MLP blocks", CLI_REAL, &g->keep_mlp, 1e-6, 1, NULL},
+
+        HEADING("Calibration text"),
+        {"seq-len", "N", "tokens of a sequence (128)", CLI_INT, &g->seq_len, 2, 1 << 20, NULL},
+        {"max-sequences", "N", "sequences at most (all)", CLI_INT, &g->max_sequences, 1, most, NULL},
+        {"format", "NAME", "of the files (auto)", CLI_CHOICE, &g->format, 0, 0, cli_text_formats},
+        {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &g->field, 0, 0, NULL},
+        {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING,
+         &g->separator, 0, 0, NULL},
+        {"bos", "WHERE", "beginning-of-sequence token (model: as its tokenizer does)", CLI_CHOICE, &g->bos, 0, 0,
+         cli_bos_choices},
+
+        HEADING("Perplexity of --eval"),
+        {"protocol", "NAME", "how the text is cut and scored (paper): paper, standard", CLI_STRING, &g->protocol, 0, 0,
+         NULL},
+        {"eval-limit", "N", "chunks at most (all)", CLI_INT, &g->eval_limit, 1, most, NULL},
+
+        HEADING("Initial probabilities"),
+        {"init", "METRIC|RUN", "wanda-sp, magnitude, random, uniform, or an earlier run (wanda-sp)", CLI_STRING,
+         &g->init, 0, 0, NULL},
+        {"init-sequences", "N", "sequences that wanda-sp sees (128)", CLI_INT, &g->init_sequences, 1, 1 << 20, NULL},
+        {"init-seq-len", "N", "tokens of one (as --seq-len; reference 1024)", CLI_INT, &g->init_seq_len, 2, 1 << 20,
+         NULL},
+
+        HEADING("Learning"),
         {"mask-samples", "K", "masks a step (16; reference 2)", CLI_INT, &g->mask_samples, 1, 1 << 20, NULL},
         {"sequences-per-mask", "N", "sequences each mask sees (1; reference 8)", CLI_INT, &g->per_mask, 1, 1 << 20,
          NULL},
         {"separate-sequences", NULL, "each mask sees its own sequences (all see the same)", CLI_FLAG, &g->separate, 0,
          0, NULL},
-        {"baseline", "NAME", "what losses are compared with", CLI_CHOICE, &g->baseline, 0, 0, pol_baseline_names},
+        {"baseline", "NAME", "what losses are compared with (leave-one-out; reference moving-average)", CLI_CHOICE,
+         &g->baseline, 0, 0, pol_baseline_names},
         {"baseline-window", "W", "of the moving average (5)", CLI_INT, &g->window, 1, 1 << 20, NULL},
-        {"score", "NAME", "score function", CLI_CHOICE, &g->score, 0, 0, pol_score_names},
-        {"normalise", NULL, "divide advantages by their running deviation", CLI_FLAG, &g->normalise, 0, 0, NULL},
-        {"no-normalise", NULL, "do not; needs --lr", CLI_FLAG, &g->no_normalise, 0, 0, NULL},
+        {"score", "NAME", "score function (sqrt)", CLI_CHOICE, &g->score, 0, 0, pol_score_names},
+        {"normalise", NULL, "divide advantages by their running deviation (yes; reference no)", CLI_FLAG, &g->normalise,
+         0, 0, NULL},
+        {"no-normalise", NULL, "do not divide; needs --lr", CLI_FLAG, &g->no_normalise, 0, 0, NULL},
         {"lr", "X", "learning rate (sized to the passes; reference 0.002)", CLI_REAL, &g->lr, 0, 1e9, NULL},
-        {"schedule", "NAME", "of the learning rate", CLI_CHOICE, &g->schedule, 0, 0, pol_schedule_names},
+        {"schedule", "NAME", "of the learning rate (cosine)", CLI_CHOICE, &g->schedule, 0, 0, pol_schedule_names},
         {"smin", "X", "probabilities stay within X and 1 - X (0.003; reference 0)", CLI_REAL, &g->smin, 0, 0.49, NULL},
+        {"seed", "N", "of all random choices (42)", CLI_INT, &g->seed, 0, most, NULL},
+
+        HEADING("Choice of the mask"),
         {"held-out", "N", "calibration sequences that only judge masks (passes / 50, within 32..128)", CLI_INT,
          &g->held_out, 0, 1 << 30, NULL},
         {"eval-every", "STEPS", "steps between judgements (a fifth of the run)", CLI_INT, &g->eval_every, 0, most,
          NULL},
-        {"select", "WHICH", "the probabilities that become the mask: the best judged, or the last", CLI_CHOICE,
-         &g->select, 0, 0, pol_select_names},
+        {"select", "WHICH", "probabilities that become the mask, best by held-out loss or last (best; reference last)",
+         CLI_CHOICE, &g->select, 0, 0, pol_select_names},
+
+        HEADING("Machine and output"),
         {"checkpoint-every", "STEPS", "steps between checkpoints (about two minutes)", CLI_INT, &g->checkpoint_every, 0,
          most, NULL},
-        {"seed", "N", "of all random choices (42)", CLI_INT, &g->seed, 0, most, NULL},
         {"batch", "N", "sequences that go through the model at a time, at most (8)", CLI_INT, &g->batch, 1, 1 << 20,
          NULL},
-        {"backend", "NAME", "cpu, or auto: the best there is", CLI_STRING, &g->backend, 0, 0, NULL},
+        {"backend", "NAME", "cpu, or auto: the best there is (auto)", CLI_STRING, &g->backend, 0, 0, NULL},
         {"device", "N|NAME", "device of the backend", CLI_STRING, &g->device, 0, 0, NULL},
         {"threads", "N", "CPU threads (all)", CLI_INT, &g->threads, 0, 4096, NULL},
         {"memory-limit", "SIZE", "refuse to start above this (what is free)", CLI_SIZE, &g->memory_limit, 0, 0, NULL},
@@ -245,8 +268,6 @@ int cli_prune_parse(const char *command, int argc, char **argv, cli_prune *c)
         return EXIT_USAGE;
     if (n < 1)
         return cli_usage(command, "which model?");
-    if (!c->data.n)
-        return cli_usage(command, "--data is missing: the calibration text");
     if (g.keep < 0)
         return cli_usage(command, "--keep is missing: the share that stays");
     if (g.normalise && g.no_normalise)

@@ -59,7 +59,7 @@ pol_status pol_json_write(pol_context *ctx, const char *path, const json_t *j)
 {
     pol_outfile o;
     POL_TRY(pol_outfile_open(ctx, path, &o));
-    if (json_dump_callback(j, write_piece, &o, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) < 0 ||
+    if (json_dump_callback(j, write_piece, &o, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) < 0 ||
         pol_outfile_write(&o, "\n", 1) < 0) {
         pol_outfile_abort(&o);
         return pol_error_code(ctx) < 0 ? pol_error_code(ctx) : pol_fail(ctx, POL_EIO, "%s: cannot be written", path);

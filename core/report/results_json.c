@@ -35,11 +35,12 @@ json_t *pol_sequences_json(const int64_t sequences[POL_PURPOSES])
 
 json_t *pol_plan_json(const pol_plan *p)
 {
-    return json_pack("{sI sI sI sI sI sI sI so sI sf}", "weight_bytes", (json_int_t)p->weight_bytes, "activation_bytes",
-                     (json_int_t)p->activation_bytes, "host_bytes", (json_int_t)p->host_bytes, "available_bytes",
-                     (json_int_t)p->available_bytes, "units", (json_int_t)p->units, "variables",
+    return json_pack("{sI sI sI sI sI sI sI so sI sf sb}", "weight_bytes", (json_int_t)p->weight_bytes,
+                     "activation_bytes", (json_int_t)p->activation_bytes, "host_bytes", (json_int_t)p->host_bytes,
+                     "available_bytes", (json_int_t)p->available_bytes, "units", (json_int_t)p->units, "variables",
                      (json_int_t)p->variables, "steps", (json_int_t)p->steps, "forward_sequences",
-                     pol_sequences_json(p->sequences), "tokens", (json_int_t)p->tokens, "seconds", p->seconds);
+                     pol_sequences_json(p->sequences), "tokens", (json_int_t)p->tokens, "seconds", p->seconds,
+                     "text_assumed", (int)p->text_assumed);
 }
 
 json_t *pol_device_json(const pol_device_info *d)

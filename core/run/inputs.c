@@ -57,6 +57,9 @@ static pol_status find_init_mask(const pol_prune_settings *o, pol_inputs *in)
     return status;
 }
 
+/* Whether the first probabilities come from activations. */
+static bool needs_sequences(const pol_prune_settings *o) { return !o->init_run && o->init == POL_METRIC_WANDA_SP; }
+
 /* Chunks of init_seq_len from what is learnt from, in a seeded order. */
 static pol_status recut(const pol_prune_settings *o, pol_inputs *in)
 {
@@ -81,7 +84,17 @@ static pol_status recut(const pol_prune_settings *o, pol_inputs *in)
     return in->init.ids && order ? POL_OK : POL_ENOMEM;
 }
 
-static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
+/* For a plan without text: as many sequences as the run can see, and no ids. */
+static void assume_text(const pol_prune_settings *o, pol_inputs *in)
+{
+    const int64_t per_step = o->learn.sequences_per_mask * (o->learn.shared_sequences ? 1 : o->learn.mask_samples);
+    if (needs_sequences(o))
+        in->init = (pol_sequences){.ctx = in->ctx, .n = o->init_sequences, .seq_len = o->init_seq_len};
+    in->n_learn = pol_max_i64(o->learn.steps * per_step, in->init.n * in->init.seq_len / o->seq_len);
+    in->text = (pol_sequences){.ctx = in->ctx, .n = in->n_learn + o->held_out, .seq_len = o->seq_len};
+}
+
+static pol_status read_calibration(const pol_prune_settings *o, pol_inputs *in)
 {
     const pol_config *c = pol_source_config(in->src);
     POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, o->data, o->n_data, &o->text, o->seq_len, o->bos,
@@ -91,11 +104,19 @@ static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
         return pol_fail(in->ctx, POL_EFORMAT,
                         "%s: %lld sequences of %lld tokens, too few to hold %lld out and learn from the rest",
                         o->data[0], (long long)in->text.n, (long long)o->seq_len, (long long)o->held_out);
+    return needs_sequences(o) ? recut(o, in) : POL_OK;
+}
+
+static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
+{
+    const pol_config *c = pol_source_config(in->src);
+    if (o->n_data)
+        POL_TRY(read_calibration(o, in));
+    else
+        assume_text(o, in);
     if (o->eval_text)
         POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, &o->eval_text, 1, &(pol_text_options){0},
                                    o->protocol->seq_len, o->protocol->bos, o->eval_limit, &in->eval));
-    if (!o->init_run && o->init == POL_METRIC_WANDA_SP)
-        POL_TRY(recut(o, in));
     const int64_t lengths[] = {o->seq_len, in->init.seq_len, in->eval.seq_len};
     for (size_t i = 0; i < POL_COUNT(lengths); i++) {
         if (lengths[i] > c->max_positions)
@@ -121,7 +142,7 @@ pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_in
         s = pol_budget_check(in->units, o->granularity, &o->learn.budget);
     if (s == POL_OK && o->init_run)
         s = find_init_mask(o, in);
-    if (s == POL_OK)
+    if (s == POL_OK && (o->n_data || o->eval_text))
         s = pol_tokenizer_open(in->src, &in->tok);
     if (s == POL_OK)
         s = read_text(o, in);

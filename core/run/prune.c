@@ -322,6 +322,8 @@ pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_pr
     pol_job r = {.ctx = ctx, .o = *o, .watch = watch, .started = pol_seconds(), .result = result};
     memset(result, 0, sizeof *result);
     POL_TRY(pol_prune_resolve(ctx, &r.o));
+    if (!o->n_data)
+        return pol_fail(ctx, POL_EARG, "data: no calibration text is given");
     result->steps = r.o.learn.steps;
     pol_status s = run_job(&r);
     const pol_status closed = pol_step_log_close(&r.log);

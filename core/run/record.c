@@ -1,5 +1,6 @@
 /* record.c - the parts of run.json: inputs with their hashes, outcomes; and whether a new call agrees with a run. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,6 +142,17 @@ typedef struct comparison {
     pol_status code;
 } comparison;
 
+/* Numbers are equal where the record would hold the same digits of them. */
+static bool same_value(const json_t *was, const json_t *is)
+{
+    char a[32], b[32];
+    if (!json_is_real(was) || !json_is_real(is))
+        return json_equal(was, is);
+    snprintf(a, sizeof a, "%.15g", json_real_value(was));
+    snprintf(b, sizeof b, "%.15g", json_real_value(is));
+    return !strcmp(a, b);
+}
+
 static pol_status differs(const comparison *c, const char *name, const json_t *was, const json_t *is)
 {
     const size_t flags = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9);
@@ -159,7 +171,7 @@ static bool is_place(const char *key) { return !strcmp(key, "path") || !strcmp(k
 static pol_status same(const comparison *c, const char *name, json_t *was, json_t *is)
 {
     if (!json_is_object(was) || !json_is_object(is))
-        return json_equal(was, is) ? POL_OK : differs(c, name, was, is);
+        return same_value(was, is) ? POL_OK : differs(c, name, was, is);
     json_t *both = json_object(), *unused; /* the keys of either */
     if (!both || json_object_update(both, is) < 0 || json_object_update(both, was) < 0) {
         json_decref(both);

@@ -72,8 +72,8 @@ pol_status pol_step_log_add(pol_step_log *log, const json_t *line);
 pol_status pol_step_log_sync(pol_step_log *log);  /* to disk */
 pol_status pol_step_log_close(pol_step_log *log); /* takes a zeroed one */
 
-uint64_t
-pol_memory_available(void);     /* bytes this process may still take: the system's figure or a cgroup's, the smaller */
+/* Bytes that this process may still take: the system's figure or a cgroup's, the smaller. */
+uint64_t pol_memory_available(void);
 uint64_t pol_memory_peak(void); /* highest resident size of this process */
 double pol_seconds(void);       /* monotonic clock */
 

@@ -88,7 +88,7 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
         {"passes", o->passes, 0, most},
         {"batch", o->batch, 1, 1 << 20},
         {"held-out sequences", o->held_out, 0, 1 << 30},
-        {"initialisation sequences", o->init_sequences, 1, 1 << 30},
+        {"initialisation sequences", o->init_sequences, 1, 1 << 20},
         {"initialisation sequence length", o->init_seq_len, 2, 1 << 20},
         {"steps between judgements", o->eval_every, 0, most},
         {"steps between checkpoints", o->checkpoint_every, 0, most},

@@ -14,8 +14,8 @@ static bool is_run(pol_context *ctx, const char *path)
     return yes;
 }
 
-/* The source of a run, which must be the model that the run was made from. */
-static pol_status open_model_of(pol_context *ctx, const char *file, pol_source **src)
+/* The source of a run: the very model that the run was made from, where it was or, not NULL, `moved` to. */
+static pol_status open_model_of(pol_context *ctx, const char *file, const char *moved, pol_source **src)
 {
     json_t *run, *model;
     const char *path, *hash;
@@ -25,23 +25,29 @@ static pol_status open_model_of(pol_context *ctx, const char *file, pol_source *
         s = pol_json_str(ctx, file, model, "path", &path);
     if (s == POL_OK)
         s = pol_json_str(ctx, file, model, "hash", &hash);
+    if (s == POL_OK && moved)
+        path = moved;
+    else if (s == POL_OK && !pol_path_exists(path))
+        s = pol_fail(ctx, POL_EIO, "%s: the run's model %s is not there any more; --model PATH says where it is now",
+                     file, path);
     if (s == POL_OK)
         s = pol_source_open(ctx, path, src);
     char now[33];
     if (s == POL_OK)
         s = pol_source_hash(*src, now);
     if (s == POL_OK && strcmp(now, hash))
-        s = pol_fail(ctx, POL_EFORMAT, "%s: the model %s has changed since the run: its hash is %s and was %s", file,
-                     path, now, hash);
+        s = pol_fail(ctx, POL_EFORMAT,
+                     "%s: the model %s has changed since the run, or is another: its hash is %s and was %s", file, path,
+                     now, hash);
     json_decref(run);
     return s;
 }
 
-static pol_status open_run(pol_context *ctx, const char *path, pol_target *t)
+static pol_status open_run(pol_context *ctx, const char *path, const char *model, pol_target *t)
 {
     char *json = pol_path_join(ctx, path, POL_RUN_JSON), *mask = pol_path_join(ctx, path, POL_RUN_MASK);
     t->run = pol_strdup(ctx, path);
-    pol_status s = json && mask && t->run ? open_model_of(ctx, json, &t->src) : POL_ENOMEM;
+    pol_status s = json && mask && t->run ? open_model_of(ctx, json, model, &t->src) : POL_ENOMEM;
     if (s == POL_OK)
         s = pol_units_new(ctx, pol_source_config(t->src), &t->units);
     if (s == POL_OK && !pol_path_exists(mask))
@@ -57,12 +63,14 @@ static pol_status open_run(pol_context *ctx, const char *path, pol_target *t)
     return s;
 }
 
-pol_status pol_target_open(pol_context *ctx, const char *path, pol_target *out)
+pol_status pol_target_open(pol_context *ctx, const char *path, const char *model, pol_target *out)
 {
     *out = (pol_target){.ctx = ctx};
     pol_status s;
     if (is_run(ctx, path)) {
-        s = open_run(ctx, path, out);
+        s = open_run(ctx, path, model, out);
+    } else if (model) {
+        s = pol_fail(ctx, POL_EARG, "%s is no run: only a run has a model at another place (%s)", path, model);
     } else {
         s = pol_source_open(ctx, path, &out->src);
         if (s == POL_OK)

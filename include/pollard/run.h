@@ -1,7 +1,8 @@
 /* run.h - a whole pruning run: its settings, its plan, doing it, and opening what it left.
  *
- * A run is a folder: run.json (settings, versions, hashes of the inputs, results), log.jsonl (a line a step), initial-mask.json and mask.json
- * (hard masks with probabilities), checkpoint.bin while it is under way. docs/run.md describes them.
+ * A run is a folder: run.json (settings, versions, hashes of the inputs, results), log.jsonl (a line a step),
+ * initial-mask.json and mask.json (hard masks with probabilities), checkpoint.bin (what a resume goes on from).
+ * docs/run.md describes them.
  */
 #ifndef POLLARD_RUN_H
 #define POLLARD_RUN_H
@@ -49,14 +50,14 @@ typedef struct pol_prune_settings {
     /* learning */
     pol_method method;
     pol_learn_settings learn; /* learn.budget is filled from the above; learn.steps from passes */
-    int64_t passes;           /* forward sequences for learning, steps * K * sequences per mask; 0 = the metric's mask */
+    int64_t passes; /* forward sequences for learning, steps * K * sequences per mask; 0 = the metric's mask */
     pol_metric init;
-    const char *init_run;     /* probabilities of an earlier run (folder or mask.json) instead of a metric; NULL = metric */
+    const char *init_run; /* probabilities of an earlier run (folder or mask.json) instead of a metric; NULL = metric */
     int64_t init_sequences;
-    int64_t init_seq_len;     /* POL_AUTO = seq_len */
-    int64_t held_out;         /* calibration sequences kept from learning, to judge hard masks by; POL_AUTO = passes / 50
-                                 within 32..128 */
-    int64_t eval_every;       /* steps between such judgements; 0 = only at the end; POL_AUTO = a fifth of the steps */
+    int64_t init_seq_len; /* POL_AUTO = seq_len */
+    int64_t held_out;     /* calibration sequences kept from learning, to judge hard masks by; POL_AUTO = passes / 50
+                             within 32..128 */
+    int64_t eval_every;   /* steps between such judgements; 0 = only at the end; POL_AUTO = a fifth of the steps */
     pol_select select;
     int64_t checkpoint_every; /* steps; 0 = as time passes, about once in two minutes */
 
@@ -76,11 +77,12 @@ typedef struct pol_plan {
     uint64_t weight_bytes, activation_bytes; /* on the device */
     uint64_t host_bytes;                     /* besides: sequences, probabilities, streams of the metric */
     uint64_t available_bytes;
-    int64_t units, variables;                /* in all; that are learnt */
+    int64_t units, variables; /* in all; that are learnt */
     int64_t steps;
-    int64_t sequences[POL_PURPOSES];         /* forward sequences */
-    int64_t tokens;                          /* of all of them */
-    double seconds;                          /* estimated, from a measured matrix product */
+    int64_t sequences[POL_PURPOSES]; /* forward sequences */
+    int64_t tokens;                  /* of all of them */
+    double seconds;                  /* estimated, from a measured matrix product */
+    bool text_assumed;               /* no calibration text was given */
 } pol_plan;
 
 /* One row of the closing table: a model and what it costs. */
@@ -110,13 +112,15 @@ typedef struct pol_prune_observer {
     void (*judged)(void *user, int64_t step, double held_out, bool best);
 } pol_prune_observer;
 
-/* The plan alone, before any work; opens the model's headers and reads the text. POL_ELIMIT, with the numbers, where it cannot fit. */
+/* The plan alone, before any work; opens the model's headers and reads the text. Without calibration text (n_data 0) as
+ * much of it is assumed as the run can see. POL_ELIMIT, with the numbers, where it cannot fit. */
 POL_API pol_status pol_prune_plan(pol_context *ctx, const pol_prune_settings *o, pol_plan *plan);
 
-/* The run. POL_EINTERRUPTED after pol_context_stop(): the state is saved, `resume` goes on and ends bit for bit where an
- * uninterrupted run on as many threads would. On a failure before the first checkpoint the folder is removed, if this
- * call made it; after it, the last checkpoint stands. */
-POL_API pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch, pol_prune_result *result);
+/* The run. POL_EINTERRUPTED after pol_context_stop(): the state is saved, `resume` goes on and ends bit for bit where
+ * an uninterrupted run on as many threads would. On a failure before the first checkpoint the folder is removed, if
+ * this call made it; after it, the last checkpoint stands. */
+POL_API pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch,
+                             pol_prune_result *result);
 
 /* A model as it can be named on a command line: a folder or GGUF file, or a run whose mask applies. */
 typedef struct pol_target {
@@ -129,8 +133,9 @@ typedef struct pol_target {
     char *run;            /* its folder, NULL for a plain model */
 } pol_target;
 
-/* A run whose model has changed since (hash) is POL_EFORMAT; one without a mask yet is POL_EFORMAT saying that it is unfinished. */
-POL_API pol_status pol_target_open(pol_context *ctx, const char *path, pol_target *out);
+/* `model` is where a run's model is now, and refused for what is no run (POL_EARG); NULL = where it was. A run whose
+ * model has changed since (hash) is POL_EFORMAT; one without a mask yet is POL_EFORMAT saying that it is unfinished. */
+POL_API pol_status pol_target_open(pol_context *ctx, const char *path, const char *model, pol_target *out);
 /* The shape of what the mask leaves; the model's own where there is none. */
 POL_API void pol_target_config(const pol_target *t, pol_config *out);
 POL_API void pol_target_close(pol_target *t); /* takes a zeroed one */

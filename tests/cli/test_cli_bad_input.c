@@ -364,7 +364,7 @@ static void a_model_that_was_changed(void **state)
     free(file);
     refused_run(t, "run.json", "has changed since the run");
     assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "model")));
-    refused_run(t, "model", "No such file");
+    refused_run(t, "run.json", "model is not there any more; --model PATH");
 }
 
 /* ---- wrong usage ---- */

@@ -155,6 +155,27 @@ static void blocks_that_are_gone_stay_gone(void **state)
     json_decref(run);
 }
 
+static void a_run_finds_its_model_where_it_has_moved(void **state)
+{
+    cli *t = *state;
+    copy_model(t, "here");
+    assert_call(t, 0,
+                "prune @/here --data @calibration --keep 0.6 --seq-len 64 --passes 0 --init magnitude "
+                "--held-out 16 --threads 1 --quiet --out @/run");
+    json_t *before = call_json(t, "eval @/run --text @held-out --limit 20 --json");
+    assert_int_equal(rename(path(t, "here"), path(t, "there")), 0);
+    json_t *after = call_json(t, "eval @/run --text @held-out --limit 20 --json --model @/there");
+    assert_same_loss(before, after);
+    json_decref(before);
+    json_decref(after);
+    assert_call(t, 0, "inspect @/run --model @/there --quiet");
+    assert_call(t, 0, "export @/run --model @/there --format hf --out @/hf --quiet");
+    /* Not any model, only the run's; and only of a run. */
+    assert_call(t, 0, "export @/there --dtype f32 --format zeros --out @/other --quiet");
+    refused(t, 3, "inspect @/run --model @/other", "run.json", "other has changed since the run, or is another");
+    refused(t, 2, "inspect @/there --model @/there", "there is no run");
+}
+
 static void inspect_shows_shapes(void **state)
 {
     cli *t = *state;
@@ -189,6 +210,10 @@ static void inspect_shows_shapes(void **state)
     assert_says(t->out, "  layer  3  heads ");
     assert_call(t, 0, "inspect @/run --quiet");
     assert_string_equal(t->out, "");
+    assert_call(t, 0, "export @/run --format hf --out @/hf --quiet");
+    assert_call(t, 0, "inspect @/hf");
+    assert_int_equal(lines_of(t->out), 4 + 4);
+    assert_says(t->out, "  layer  3  heads ");
     /* A model whose tokenizer is missing has a shape all the same. */
     copy_model(t, "mute");
     unlink(path(t, "mute/tokenizer.json"));
@@ -215,9 +240,9 @@ static void devices_are_listed(void **state)
 static void a_plan_is_printed_without_work(void **state)
 {
     cli *t = *state;
-    static const char *const keys[] = {"weight_bytes", "activation_bytes", "host_bytes", "available_bytes",
-                                       "units",        "variables",        "steps",      "forward_sequences",
-                                       "tokens",       "seconds"};
+    static const char *const keys[] = {"weight_bytes", "activation_bytes", "host_bytes",  "available_bytes",
+                                       "units",        "variables",        "steps",       "forward_sequences",
+                                       "tokens",       "seconds",          "text_assumed"};
     json_t *j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json");
     assert_keys(j, keys, COUNT(keys));
     assert_int_equal(whole(j, "steps"), 3000 / 16);
@@ -237,6 +262,20 @@ static void a_plan_is_printed_without_work(void **state)
     json_decref(j);
     assert_call(t, 0, "estimate @model --data @calibration --keep 0.6 --seq-len 64");
     assert_says(t->out, "400 of 408 units");
+    /* Without text the passes are the same; not even a tokenizer is needed. */
+    copy_model(t, "mute");
+    unlink(path(t, "mute/tokenizer.json"));
+    json_t *with = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json");
+    json_t *without = call_json(t, "estimate @/mute --keep 0.6 --seq-len 64 --json");
+    assert_false(json_is_true(at(with, "text_assumed")));
+    assert_true(json_is_true(at(without, "text_assumed")));
+    assert_true(json_equal(at(with, "forward_sequences"), at(without, "forward_sequences")));
+    assert_int_equal(whole(with, "tokens"), whole(without, "tokens"));
+    json_decref(with);
+    json_decref(without);
+    assert_call(t, 0, "estimate @model --keep 0.6 --method reference --separate-sequences");
+    assert_says(t->out, "240000 sequences to learn in 15000 steps");
+    assert_says(t->out, "none given (--data)");
 }
 
 static void help_is_there_for_each_command(void **state)
@@ -255,6 +294,10 @@ static void help_is_there_for_each_command(void **state)
         assert_says(t->out, "--json");
         assert_says(t->out, "--quiet");
         char *help = strdup(t->out);
+        for (const char *line = strstr(help, "\n\n"), *end; *(line += strspn(line, "\n")); line = end) {
+            end = line + strcspn(line, "\n");
+            assert_in_range(end - line, 1, 80); /* options fit a terminal */
+        }
         static const char *const forms[] = {"%s --help", "%s -h", "%s whatever --json --help"};
         for (size_t f = 0; f < COUNT(forms); f++) {
             snprintf(call, sizeof call, forms[f], commands[i]);
@@ -266,6 +309,7 @@ static void help_is_there_for_each_command(void **state)
     assert_call(t, 0, "--version");
     assert_says(t->out, pol_version());
     assert_call(t, 0, "--help");
+    assert_call(t, 0, "help help");
     refused(t, 2, "help nothing", "'nothing' is no command");
     assert_call(t, 2, "");
     assert_string_equal(t->out, "");
@@ -277,6 +321,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(eval_of_a_model, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_run_and_its_exports_are_one_function, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_run_finds_its_model_where_it_has_moved, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(blocks_that_are_gone_stay_gone, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(inspect_shows_shapes, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(devices_are_listed, cli_setup, cli_teardown),

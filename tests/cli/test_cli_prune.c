@@ -144,6 +144,10 @@ static void a_run_leaves_what_is_documented(void **state)
     assert_int_equal(whole(run, "settings.steps"), 8);
     assert_near(num(run, "settings.keep.heads"), 0.6, 0);
     assert_near(num(run, "settings.learning_rate"), 6 / sqrt(128), 1e-12);
+    char *record = slurp(path(t, "run/run.json"), NULL);
+    assert_says(record, "\"heads\": 0.6,"); /* as a person writes it */
+    assert_says(record, "\"smin\": 0.003,");
+    free(record);
     assert_int_equal(strlen(text(run, "model.hash")), 32);
     assert_int_equal(strlen(text(run, "data.hash")), 32);
     assert_int_equal(strlen(text(run, "eval.hash")), 32);

@@ -277,6 +277,8 @@ static void what_a_killed_run_was_writing_goes(void **state)
 
 /* ---- what resume takes and refuses ---- */
 
+#define ROUGH "--data @calibration --keep 0.7 --passes 48 --init magnitude --threads 1 --quiet "
+
 static void resume_takes_what_is_as_it_was(void **state)
 {
     cli *t = *state;
@@ -298,6 +300,9 @@ static void resume_takes_what_is_as_it_was(void **state)
                 "prune @model --data @/moved.txt --keep 0.6 --seq-len 64 --passes 256 --held-out 16 "
                 "--init-sequences 16 --eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume");
     assert_same_file(t, "run/mask.json", "empty/mask.json");
+    /* A learning rate, 6 / sqrt(passes), of more digits than the record has is still the same setting. */
+    assert_call(t, 0, "prune @model " ROUGH "--out @/rough");
+    assert_call(t, 0, "prune @model " ROUGH "--out @/rough --resume");
 }
 
 static void resume_refuses_what_differs(void **state)
