@@ -26,7 +26,7 @@ static void make_options(export_args *a, cli_option out[N_OPTIONS])
         {"model", "PATH", "of a RUN: where its model is now, if it has moved", CLI_STRING, &a->model, 0, 0, NULL},
         {"dtype", "TYPE", "of the weights (as the source; f32 where that is quantised)", CLI_CHOICE, &a->dtype, 0, 0,
          dtypes},
-        {"shard-size", "SIZE", "start a new file above this (5G)", CLI_SIZE, &a->shard_size, 0, 0, NULL},
+        {"shard-size", "SIZE", "start a new file above this (5 GB)", CLI_SIZE, &a->shard_size, 0, 0, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &a->json, 0, 0, NULL},
         {"quiet", NULL, "print nothing on success", CLI_FLAG, &a->quiet, 0, 0, NULL},
         {NULL, NULL, NULL, CLI_FLAG, NULL, 0, 0, NULL},

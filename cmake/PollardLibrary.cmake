@@ -10,7 +10,8 @@ add_library(pollard SHARED ${objects})
 target_link_libraries(pollard PRIVATE pollard_settings ${POLLARD_PRIVATE_LIBS})
 target_include_directories(pollard PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/include>
                                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-set_target_properties(pollard PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+# Before 1.0 a minor version may break the API, and with it the ABI.
+set_target_properties(pollard PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
 add_library(pollard_static STATIC EXCLUDE_FROM_ALL ${objects})
 target_link_libraries(pollard_static PUBLIC pollard_settings ${POLLARD_PRIVATE_LIBS})

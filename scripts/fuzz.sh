@@ -5,6 +5,7 @@
 #   scripts/fuzz.sh [TARGET|all] [SECONDS each, 60 if not given]
 . "$(dirname "$0")/lib.sh"
 
+case ${1:-} in -*) die "unknown option '$1' ([TARGET|all] [SECONDS])" ;; esac
 target=${1:-all}
 seconds=${2:-60}
 bash "$root/scripts/install-deps.sh" --fuzz

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${POLLARD_CACHE:-$HOME/.cache/pollard} # downloads; nothing in it is made here that cannot be fetched again
+cache=${POLLARD_CACHE:-~/.cache/pollard}     # downloads; nothing in it is made here that cannot be fetched again
 PATH=$cache/cmake/cmake/data/bin:$PATH       # only where install-deps.sh had to put a newer CMake there
 
 say() { printf '==> %s\n' "$*"; }
@@ -30,7 +30,7 @@ retry() {
     until "$@"; do
         left=$((left - 1))
         [ "$left" -gt 0 ] || return 1
-        say "'$1' did not succeed; $left more attempt(s)"
+        say "'$*' did not succeed; attempts left: $left"
         sleep 5
     done
 }
@@ -41,7 +41,7 @@ is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" 
 apt_lists_fresh=
 apt_update() {
     [ -z "$apt_lists_fresh" ] || return 0
-    retry 3 as_root apt-get update -qq
+    retry 3 as_root apt-get update -qq || die "the package lists cannot be updated"
     apt_lists_fresh=yes
 }
 
@@ -55,7 +55,8 @@ need_packages() {
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing with apt: ${missing[*]}"
     apt_update
-    retry 3 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    retry 3 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+        die "not installed: ${missing[*]}"
 }
 
 # configure PRESET [-DNAME=VALUE...]: compiles go through ccache where that is there.
