@@ -27,7 +27,8 @@ typedef enum pol_dtype { POL_F32 = 0, POL_F16, POL_BF16, POL_I32 } pol_dtype;
 size_t pol_dtype_size(pol_dtype t);
 
 /* Device memory of `n` elements. Each backend embeds this as the first member of its own struct. A tensor is one
- * buffer: one that is larger than the device's max_buffer_bytes is refused. */
+ * buffer: one that is larger than info.max_buffer_bytes is refused. A backend whose driver gives less at a time may
+ * hold a buffer in pieces, and says there what it can hold. */
 typedef struct pol_buf {
     pol_dtype dtype;
     int64_t n;

@@ -83,8 +83,9 @@ POL_API void pol_distribution_free(pol_distribution *d); /* takes NULL */
 POL_API void pol_distribution_sample(const pol_distribution *d, uint64_t seed, uint64_t step, uint32_t k,
                                      uint8_t *mask);
 
-/* SEPARATE: each kind keeps keep[kind] of its own units, over all layers together. JOINT: the parameters of all that
- * the granularity covers are kept to `keep_params`; a unit weighs what it costs. */
+/* SEPARATE: each kind keeps keep[kind] of its own units, over all layers together; a unit counts by its own byte, even
+ * where its block is gone. JOINT: what all the decoder blocks have left is kept to `keep_params`; a unit weighs what it
+ * costs, and nothing where its block is gone. */
 typedef enum pol_budget_mode { POL_BUDGET_SEPARATE = 0, POL_BUDGET_JOINT } pol_budget_mode;
 POL_API extern const char *const pol_budget_mode_names[]; /* "separate", "joint", NULL */
 typedef struct pol_budget {
@@ -118,8 +119,9 @@ POL_API void pol_distribution_clamp(pol_distribution *d, float smin);
  * 0. Kinds outside the granularity are 1. An s that is not finite, or a NaN tie, is POL_ENUMERIC. */
 POL_API pol_status pol_hard_mask(const pol_distribution *d, const pol_budget *b, const float *tie, uint8_t *mask);
 
-/* mask.json. Writing is atomic. `s` may be NULL in both directions. Reading checks that the file fits the model's
- * units, that kept lists rise, and that probabilities lie in [0, 1]; both arrays are [u->n], given by the caller. */
+/* mask.json (docs/mask.md). Writing is atomic. `s` may be NULL in both directions. Reading checks that the file fits
+ * the model's units, that kept lists rise, and that probabilities lie in [0, 1], and names file, field and value with
+ * POL_EFORMAT (another version: POL_EUNSUPPORTED); both arrays are [u->n], given by the caller. */
 POL_API pol_status pol_mask_write(pol_context *ctx, const char *path, const pol_units *u, unsigned granularity,
                                   const uint8_t *mask, const float *s);
 POL_API pol_status pol_mask_read(pol_context *ctx, const char *path, const pol_units *u, unsigned *granularity,

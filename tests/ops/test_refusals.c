@@ -259,7 +259,7 @@ static void test_memory_runs_out(void **state)
     pol_backend *poor;
     pol_buf *buf;
     assert_int_equal(pol_context_new(&(pol_allocator){&b, budget_realloc, budget_free}, &tight), POL_OK);
-    assert_ok(tight, pol_backend_open(tight, NULL, &poor));
+    assert_ok(tight, pol_backend_open(tight, &(pol_backend_options){.name = "cpu"}, &poor));
     assert_fails(tight, pol_buf_new(poor, POL_F32, 1 << 20, &buf), POL_ENOMEM, "no memory for");
     assert_null(buf);
     assert_int_equal(poor->bytes_in_use, 0);
