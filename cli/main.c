@@ -1,8 +1,10 @@
 /* main.c - `pollard COMMAND ...`: the command table, help, signals. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -26,11 +28,17 @@ enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static pol_context *signalled;
 
+/* Asked twice: at once; the last checkpoint stands. But timeout(1) and batch systems signal both a program and its
+ * group, so what follows within a second is the same request. */
 static void on_signal(int number)
 {
-    static volatile sig_atomic_t asked;
-    if (asked++)
-        _exit(128 + number); /* asked twice: at once; the last checkpoint stands */
+    static atomic_llong first; /* milliseconds on the clock; 0 = not asked yet */
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const long long now = t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+    long long before = 0;
+    if (!atomic_compare_exchange_strong(&first, &before, now) && now - before >= 1000)
+        _exit(128 + number);
     pol_context_stop(signalled);
 }
 
