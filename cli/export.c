@@ -72,6 +72,9 @@ int cmd_export(pol_context *ctx, int argc, char **argv)
         return cli_usage("export",
                          a.out ? "--format is missing: zeros or hf" : "--out is missing: the folder to write");
     int64_t params = 0;
+    cli_progress progress;
+    cli_progress_init(&progress, a.quiet);
+    cli_progress_log(&progress, ctx, POL_LOG_WARN);
     const pol_status s = write_model(ctx, path, &a, &params);
     if (s < 0)
         return cli_failed(ctx, "export", s);

@@ -101,6 +101,9 @@ int cmd_inspect(pol_context *ctx, int argc, char **argv)
         return EXIT_USAGE;
     if (n < 1)
         return cli_usage("inspect", "which model or run?");
+    cli_progress progress;
+    cli_progress_init(&progress, a.quiet);
+    cli_progress_log(&progress, ctx, POL_LOG_WARN);
     const pol_status s = pol_target_open(ctx, v.path, a.model, &v.target);
     if (s < 0)
         return cli_failed(ctx, "inspect", s);

@@ -158,6 +158,9 @@ int cmd_estimate(pol_context *ctx, int argc, char **argv)
     int code = cli_prune_parse("estimate", argc, argv, &c);
     if (code != EXIT_DONE)
         goto out;
+    cli_progress progress;
+    cli_progress_init(&progress, c.quiet);
+    cli_progress_log(&progress, ctx, c.verbose ? POL_LOG_DEBUG : POL_LOG_WARN);
     const pol_status s = pol_prune_plan(ctx, &c.settings, &p);
     if (s < 0)
         code = cli_failed(ctx, "estimate", s);

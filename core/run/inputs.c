@@ -118,13 +118,12 @@ static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
         POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, &o->eval_text, 1, &(pol_text_options){0},
                                    o->protocol->seq_len, o->protocol->bos, o->eval_limit, &in->eval));
     const int64_t lengths[] = {o->seq_len, in->init.seq_len, in->eval.seq_len};
-    for (size_t i = 0; i < POL_COUNT(lengths); i++) {
-        if (lengths[i] > c->max_positions)
-            pol_log(in->ctx, POL_LOG_WARN,
-                    "sequences of %lld tokens are longer than the %d positions the model was made for",
-                    (long long)lengths[i], c->max_positions);
+    for (size_t i = 0; i < POL_COUNT(lengths); i++)
         in->max_seq_len = pol_max_i64(in->max_seq_len, lengths[i]);
-    }
+    if (in->max_seq_len > c->max_positions)
+        pol_log(in->ctx, POL_LOG_WARN,
+                "sequences of %lld tokens are longer than the %d positions the model was made for",
+                (long long)in->max_seq_len, c->max_positions);
     in->max_tokens = pol_max_i64(o->batch * o->seq_len, in->max_seq_len);
     return POL_OK;
 }

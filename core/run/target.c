@@ -46,8 +46,7 @@ static pol_status open_model_of(pol_context *ctx, const char *file, const char *
 static pol_status open_run(pol_context *ctx, const char *path, const char *model, pol_target *t)
 {
     char *json = pol_path_join(ctx, path, POL_RUN_JSON), *mask = pol_path_join(ctx, path, POL_RUN_MASK);
-    t->run = pol_strdup(ctx, path);
-    pol_status s = json && mask && t->run ? open_model_of(ctx, json, model, &t->src) : POL_ENOMEM;
+    pol_status s = json && mask ? open_model_of(ctx, json, model, &t->src) : POL_ENOMEM;
     if (s == POL_OK)
         s = pol_units_new(ctx, pol_source_config(t->src), &t->units);
     if (s == POL_OK && !pol_path_exists(mask))
@@ -96,6 +95,5 @@ void pol_target_close(pol_target *t)
     pol_source_close(t->src);
     pol_free(t->ctx, t->mask);
     pol_free(t->ctx, t->s);
-    pol_free(t->ctx, t->run);
     memset(t, 0, sizeof *t);
 }

@@ -130,7 +130,6 @@ typedef struct pol_target {
     uint8_t *mask;        /* [units->n]; NULL for a plain model */
     float *s;             /* [units->n]; NULL for a plain model */
     unsigned granularity; /* of the run */
-    char *run;            /* its folder, NULL for a plain model */
 } pol_target;
 
 /* `model` is where a run's model is now, and refused for what is no run (POL_EARG); NULL = where it was. A run whose
