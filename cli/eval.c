@@ -74,6 +74,10 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     const pol_bos bos = a->bos ? (pol_bos)a->bos : protocol->bos;
     POL_TRY(pol_target_open(ctx, path, a->model, &e->target));
     const pol_config *c = pol_source_config(e->target.src);
+    if (seq_len > c->max_positions)
+        cli_progress_note(&e->progress,
+                          "warning: sequences of %lld tokens are longer than the %d positions the model was made for",
+                          (long long)seq_len, c->max_positions);
     POL_TRY(pol_tokenizer_open(e->target.src, &e->tok));
     const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field, .separator = a->separator};
     POL_TRY(pol_sequences_read(ctx, e->tok, c->vocab, &a->text, 1, &o, seq_len, bos, a->limit, &e->text));

@@ -63,6 +63,7 @@ static void eval_of_a_model(void **state)
     assert_int_equal(whole(j, "tokens"), 63 * 5);
     json_decref(j);
     j = call_json(t, "eval @model --text @held-out --json --protocol standard --limit 1");
+    assert_says(t->err, "warning: sequences of 2048 tokens are longer than the 256 positions");
     assert_string_equal(text(j, "protocol"), "standard");
     assert_int_equal(whole(j, "tokens"), 2047);
     assert_true(json_is_null(at(j, "standard_error"))); /* one chunk has none */
