@@ -15,7 +15,7 @@
  * its bias.
  *
  * Letters: C hidden size, F MLP width, G key/value groups, g query heads a group, D head size, V vocabulary, N rows
- * used: the prefix of a weight buffer whose units are kept (design: every sampled sub-network is a contiguous prefix).
+ * used: the prefix of a weight buffer whose units are kept (docs/architecture.md, "The prefix layout").
  */
 #ifndef POL_BACKEND_H
 #define POL_BACKEND_H
