@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Masks learnt on stories260K at keep 0.7, against the figures of our earlier experiments (C and numpy, same sequences): held-out loss of the hard mask.
+# Masks learnt on stories260K at keep 0.7: held-out loss of the hard mask by method, seed and passes.
 #   bench/quality/stories260k.sh POLLARD DATA OUT
 # DATA holds models/stories260K/stories260K.gguf and text/tinystories/{tinystories-10k-1.4M,tinystories-val-794K}.txt.
 # Sequences: 128 tokens, the first BOS, of stories that each begin with BOS; the validation text has no marks between stories, so it is cut
