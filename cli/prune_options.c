@@ -128,22 +128,18 @@ void help_prune(void)
 
 static int parse_granularity(const char *command, const char *list, unsigned *out)
 {
-    static const struct {
-        const char *name;
-        unsigned kinds;
-    } known[] = {{"heads", POL_HEADS}, {"channels", POL_CHANNELS}, {"blocks", POL_BLOCKS}};
     *out = 0;
     for (const char *at = list; *at;) {
         const size_t n = strcspn(at, ",");
-        size_t i = 0;
-        while (i < 3 && !(strlen(known[i].name) == n && !strncmp(known[i].name, at, n)))
-            i++;
-        if (i == 3) {
+        const pol_granularity *part = pol_granularities;
+        while (part->name && !(strlen(part->name) == n && !strncmp(part->name, at, n)))
+            part++;
+        if (!part->name) {
             fprintf(stderr, "pollard %s: --granularity: '%.*s' is none of heads, channels, blocks\n", command, (int)n,
                     at);
             return EXIT_USAGE;
         }
-        *out |= known[i].kinds;
+        *out |= part->kinds;
         at += n + (at[n] == ',');
     }
     return EXIT_DONE;

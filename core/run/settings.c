@@ -6,6 +6,9 @@
 const char *const pol_method_names[] = {[POL_METHOD_UNITS] = "units", [POL_METHOD_REFERENCE] = "reference", NULL};
 const char *const pol_select_names[] = {[POL_SELECT_BEST] = "best", [POL_SELECT_LAST] = "last", NULL};
 
+const pol_granularity pol_granularities[] = {
+    {"heads", POL_HEADS}, {"channels", POL_CHANNELS}, {"blocks", POL_BLOCKS}, {NULL, 0}};
+
 /* Forward sequences of the two methods where the caller names none. The reference's are 15,000 steps of two masks that
  * see eight sequences each. */
 static const int64_t UNITS_PASSES = 3000, REFERENCE_PASSES = 240000;
@@ -109,14 +112,10 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
 
 static json_t *granularity_json(unsigned granularity)
 {
-    static const struct {
-        const char *name;
-        unsigned kinds;
-    } parts[] = {{"heads", POL_HEADS}, {"channels", POL_CHANNELS}, {"blocks", POL_BLOCKS}};
     json_t *a = json_array();
-    for (size_t i = 0; i < POL_COUNT(parts); i++)
-        if (granularity & parts[i].kinds)
-            json_array_append_new(a, json_string(parts[i].name));
+    for (const pol_granularity *part = pol_granularities; part->name; part++)
+        if (granularity & part->kinds)
+            json_array_append_new(a, json_string(part->name));
     return a;
 }
 

@@ -25,6 +25,13 @@ POL_API extern const char *const pol_method_names[]; /* by number; NULL at the e
 typedef enum pol_select { POL_SELECT_BEST = 0, POL_SELECT_LAST } pol_select;
 POL_API extern const char *const pol_select_names[];
 
+/* What a granularity is put together from: a name, and the kinds of units that it covers. A NULL name at the end. */
+typedef struct pol_granularity {
+    const char *name;
+    unsigned kinds;
+} pol_granularity;
+POL_API extern const pol_granularity pol_granularities[];
+
 enum { POL_AUTO = -1 }; /* a number that follows from others */
 
 typedef struct pol_prune_settings {
