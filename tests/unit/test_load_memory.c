@@ -14,7 +14,7 @@ enum { LAYERS = 4, HIDDEN = 256, GROUPS = 4, HEADS_PER_GROUP = 1, HEAD_DIM = 64,
 static const int64_t EMBED_BYTES = (int64_t)VOCAB * HIDDEN * sizeof(float);
 
 /* Sanitizers keep freed memory and shadow what is used. */
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define RESIDENT_MEANS_LITTLE 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
