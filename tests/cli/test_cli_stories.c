@@ -1,5 +1,5 @@
 /* test_cli_stories.c - learning on a real small model: stories260K at keep 0.7, as in bench/quality/stories260k.sh but
- * with bounds that leave room for other BLAS kernels. Measured there: dense 1.638, the metric's own mask 3.098, learnt
+ * with bounds that leave room for other BLAS kernels. Measured there: dense 1.638, the metric's own mask 3.095, learnt
  * 2.872 to 2.906 over three seeds. */
 #include "pollard/pollard.h"
 #include "program.h"
