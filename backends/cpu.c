@@ -13,19 +13,19 @@ enum {
     NLL_SLICE = 2048 /* wide enough for the GEMM; the logits of 1,024 tokens are then 8 MiB */
 };
 
-static pol_status cpu_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out)
+static pol_status cpu_buf_new(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out)
 {
     if (dtype != POL_F32 && dtype != POL_I32)
         return pol_fail(be->ctx, POL_EUNSUPPORTED, "buffer: the CPU computes in f32; it has no 16-bit buffers");
     pol_cpu_buf *b = pol_alloc_zero(be->ctx, sizeof *b);
     if (!b)
         return POL_ENOMEM;
-    b->block = pol_alloc_zero(be->ctx, (size_t)n * pol_dtype_size(dtype) + CPU_ALIGN);
+    b->block = pol_alloc_zero(be->ctx, (size_t)(rows * row) * pol_dtype_size(dtype) + CPU_ALIGN);
     if (!b->block) {
         pol_free(be->ctx, b);
         return POL_ENOMEM;
     }
-    b->base = (pol_buf){.dtype = dtype, .n = n};
+    b->base = (pol_buf){.dtype = dtype, .n = rows * row, .row = row};
     b->data = (char *)b->block + (CPU_ALIGN - (uintptr_t)b->block % CPU_ALIGN) % CPU_ALIGN;
     *out = &b->base;
     return POL_OK;
@@ -63,14 +63,15 @@ static pol_status cpu_sync(pol_backend *be)
 
 static void cpu_close(pol_backend *be) { pol_free(be->ctx, be); }
 
-#define CPU_TABLE(suffix)                                                                                              \
-    {                                                                                                                  \
-        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free,                 \
-        .upload = cpu_upload, .download = cpu_download, .sync = cpu_sync, .close = cpu_close, .embed = embed_##suffix, \
-        .rmsnorm = rmsnorm_##suffix, .project = project_##suffix, .project_add = project_add_##suffix,                 \
-        .rope = rope_##suffix, .attention = attention_##suffix, .attention_scratch = attention_scratch_##suffix,       \
-        .swiglu = swiglu_##suffix, .nll = nll_##suffix, .swap_units = swap_units_##suffix,                             \
-        .activation_stats = activation_stats_##suffix                                                                  \
+#define CPU_TABLE(suffix)                                                                              \
+    {                                                                                                  \
+        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free, \
+        .upload = cpu_upload, .download = cpu_download, .sync = cpu_sync, .close = cpu_close,          \
+        .gemm_scratch = gemm_scratch_none, .attention_scratch = attention_scratch_##suffix,            \
+        .nll_scratch = nll_scratch_##suffix, .embed = embed_##suffix, .rmsnorm = rmsnorm_##suffix,     \
+        .project = project_##suffix, .project_add = project_add_##suffix, .rope = rope_##suffix,       \
+        .attention = attention_##suffix, .swiglu = swiglu_##suffix, .nll = nll_##suffix,               \
+        .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix               \
     }
 
 static const pol_ops cpu_ops = CPU_TABLE(cpu);

@@ -26,16 +26,16 @@
 typedef enum pol_dtype { POL_F32 = 0, POL_F16, POL_BF16, POL_I32 } pol_dtype;
 size_t pol_dtype_size(pol_dtype t);
 
-/* Device memory of `n` elements. Each backend embeds this as the first member of its own struct. A tensor is one
- * buffer: one that is larger than info.max_buffer_bytes is refused. A backend whose driver gives less at a time may
- * hold a buffer in pieces, and says there what it can hold. */
+/* Device memory of `n` elements, in rows of `row`. Each backend embeds this as the first member of its own struct. A
+ * row never exceeds info.max_buffer_bytes, what a driver gives at a time. A backend may hold a buffer of several rows,
+ * which only weights are, in pieces of whole rows. */
 typedef struct pol_buf {
     pol_dtype dtype;
-    int64_t n;
+    int64_t n, row;
 } pol_buf;
 
 /* A place inside a buffer, in elements; any element, so that a backend whose sub-buffers must be aligned hands offsets
- * on to its kernels. The forward pass starts every operand at 0. */
+ * on to its kernels, but in a buffer of several rows the first of a row. The forward pass starts every operand at 0. */
 typedef struct pol_view {
     pol_buf *buf; /* NULL: absent, where the op allows it */
     int64_t at;
@@ -54,15 +54,16 @@ typedef struct pol_rmsnorm_args {
     float eps;
 } pol_rmsnorm_args;
 
-/* y [T,N] = x [T,C] w^T (+ bias [N]); w [N,C], a prefix. */
+/* y [T,N] = x [T,C] w^T (+ bias [N]); w [N,C], a prefix. scratch: at least gemm_scratch() f32 elements. */
 typedef struct pol_project_args {
-    pol_view y, x, w, bias;
+    pol_view y, x, w, bias, scratch;
     int64_t T, N, C;
 } pol_project_args;
 
-/* x [T,C] += h [T,N] w (+ bias [C]); w [N,C], a prefix stored unit by unit (transposed once, at load). */
+/* x [T,C] += h [T,N] w (+ bias [C]); w [N,C], a prefix stored unit by unit (transposed once, at load). scratch: as for
+ * project. */
 typedef struct pol_project_add_args {
-    pol_view x, h, w, bias;
+    pol_view x, h, w, bias, scratch;
     int64_t T, N, C;
 } pol_project_add_args;
 
@@ -76,8 +77,7 @@ typedef struct pol_rope_args {
 
 /* out [T, G, g, D]: causal attention inside each sequence over fused rows qkv as above; query head j of group i uses
  * key and value i. score = q.k * scale; with window > 0 position p sees (p - window, p]. f32 softmax, maximum taken out
- * first. scratch: at least attention_scratch() f32 elements, a number that never falls when T, S or G grows. window 0:
- * none. */
+ * first. scratch: at least attention_scratch() f32 elements. window 0: none. */
 typedef struct pol_attention_args {
     pol_view out, qkv, scratch;
     int64_t T, S, G, g, D, window;
@@ -92,8 +92,8 @@ typedef struct pol_swiglu_args {
 } pol_swiglu_args;
 
 /* nll [T] f32, nats = logsumexp(x w^T) - (x w^T)[target]; target [T] i32 below V, -1 = not scored: nll 0. w [V,C].
- * The vocabulary goes by in slices of at most `slice` rows, the forward pass's the backend's nll_slice; scratch:
- * T * slice f32 elements. */
+ * The vocabulary goes by in slices of at most `slice` rows, the forward pass's the backend's nll_slice; scratch: at
+ * least nll_scratch() f32 elements. */
 typedef struct pol_nll_args {
     pol_view nll, x, w, target, scratch;
     int64_t T, C, V, slice;
@@ -114,7 +114,7 @@ typedef struct pol_activation_stats_args {
     int64_t T, N;
 } pol_activation_stats_args;
 
-enum { POL_OPS_ABI = 1 };
+enum { POL_OPS_ABI = 2 };
 
 typedef struct pol_ops {
     uint32_t abi, size; /* POL_OPS_ABI, sizeof(pol_ops): checked once, when a backend registers */
@@ -122,12 +122,18 @@ typedef struct pol_ops {
     /* Memory. The backend owns every pol_buf it made. buf_free takes NULL and cannot fail. New memory is zero. upload
      * and download convert: f32 on the host for f32, f16 and bf16 buffers (to nearest, ties to even), int32_t for i32.
      * n elements, from element `at`. */
-    pol_status (*buf_new)(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out);
+    pol_status (*buf_new)(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out);
     void (*buf_free)(pol_backend *be, pol_buf *b);
     pol_status (*upload)(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
     pol_status (*download)(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
     pol_status (*sync)(pol_backend *be);
     void (*close)(pol_backend *be);
+
+    /* f32 elements that an op needs besides its operands; one whose scratch is 0 takes no scratch view. None of these
+     * numbers falls when an argument grows, so that what serves the largest call serves all. */
+    int64_t (*gemm_scratch)(pol_backend *be, int64_t T, int64_t N, int64_t C); /* project and project_add */
+    int64_t (*attention_scratch)(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
+    int64_t (*nll_scratch)(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 
     /* Required. */
     pol_status (*embed)(pol_backend *be, const pol_embed_args *a);
@@ -136,7 +142,6 @@ typedef struct pol_ops {
     pol_status (*project_add)(pol_backend *be, const pol_project_add_args *a);
     pol_status (*rope)(pol_backend *be, const pol_rope_args *a);
     pol_status (*attention)(pol_backend *be, const pol_attention_args *a);
-    int64_t (*attention_scratch)(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
     pol_status (*swiglu)(pol_backend *be, const pol_swiglu_args *a);
     pol_status (*nll)(pol_backend *be, const pol_nll_args *a);
     pol_status (*swap_units)(pol_backend *be, const pol_swap_args *a);
@@ -160,8 +165,10 @@ static inline int64_t pol_padded(const pol_backend *be, int64_t n)
     return (n + be->width_tile - 1) / be->width_tile * be->width_tile;
 }
 
-/* The front doors. Every one returns POL_ESHAPE or POL_EARG, with a sentence, for a call outside the contract. */
+/* The front doors. Every one returns POL_ESHAPE or POL_EARG, with a sentence, for a call outside the contract.
+ * pol_buf_new makes a buffer of one row. */
 pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out);
+pol_status pol_buf_new_rows(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out);
 void pol_buf_free(pol_backend *be, pol_buf *b);
 pol_status pol_upload(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
 pol_status pol_download(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
@@ -172,11 +179,13 @@ pol_status pol_project(pol_backend *be, const pol_project_args *a);
 pol_status pol_project_add(pol_backend *be, const pol_project_add_args *a);
 pol_status pol_rope(pol_backend *be, const pol_rope_args *a);
 pol_status pol_attention(pol_backend *be, const pol_attention_args *a);
-int64_t pol_attention_scratch(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
 pol_status pol_swiglu(pol_backend *be, const pol_swiglu_args *a);
 pol_status pol_nll(pol_backend *be, const pol_nll_args *a);
 pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a);
 pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args *a);
+int64_t pol_gemm_scratch(pol_backend *be, int64_t T, int64_t N, int64_t C);
+int64_t pol_attention_scratch(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
+int64_t pol_nll_scratch(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 
 /* POL_EARG, naming what is wrong, for a table of another ABI or with an entry missing. Called once, when a backend is
  * opened. */

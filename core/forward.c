@@ -58,14 +58,16 @@ static void plan_buffers(const pol_config *c, pol_backend *be, pol_forward *f, p
                            pol_max_i64(c->layers[l].n_groups * pol_qkv_rows(c), 2 * pol_padded(be, c->layers[l].ffn)));
     }
     const int64_t attention = groups ? pol_attention_scratch(be, T, S, groups, c->heads_per_group, c->head_dim) : 0;
-    const int64_t logits = pol_mul_count(T, nll_slice(be, c));
+    const int64_t products = wide ? pol_gemm_scratch(be, T, pol_max_i64(wide, mid), c->hidden) : 0;
+    const int64_t scratch =
+        pol_max_i64(pol_max_i64(attention, products), pol_nll_scratch(be, T, c->hidden, nll_slice(be, c)));
     const planned all[BUFFERS] = {
         {&f->x, POL_F32, pol_mul_count(T, c->hidden)},
         {&f->y, be->act_dtype, pol_mul_count(T, c->hidden)},
         {&f->wide, be->act_dtype, pol_mul_count(T, wide)},
         {&f->mid, be->act_dtype, pol_mul_count(T, mid)},
         {&f->cos_sin, POL_F32, pol_mul_count(S, c->head_dim)},
-        {&f->scratch, POL_F32, pol_max_i64(attention, logits)}, /* never both at once */
+        {&f->scratch, POL_F32, scratch}, /* of one op at a time */
         {&f->ids, POL_I32, T},
         {&f->target, POL_I32, T},
         {&f->nll, POL_F32, T},
@@ -222,6 +224,7 @@ pol_status pol_forward_attention(pol_forward *f, int32_t layer, const pol_tap *t
                                                 .x = {f->y, 0},
                                                 .w = {w->w_qkv, 0},
                                                 .bias = {w->b_qkv, 0},
+                                                .scratch = {f->scratch, 0},
                                                 .T = T,
                                                 .N = G * pol_qkv_rows(c),
                                                 .C = c->hidden}));
@@ -243,6 +246,7 @@ pol_status pol_forward_attention(pol_forward *f, int32_t layer, const pol_tap *t
                                                        .h = {f->mid, 0},
                                                        .w = {w->w_o, 0},
                                                        .bias = {w->b_o, 0},
+                                                       .scratch = {f->scratch, 0},
                                                        .T = T,
                                                        .N = G * pol_ctx_cols(c),
                                                        .C = c->hidden});
@@ -261,6 +265,7 @@ pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
                                                 .x = {f->y, 0},
                                                 .w = {w->w_gate_up, 0},
                                                 .bias = {w->b_gate_up, 0},
+                                                .scratch = {f->scratch, 0},
                                                 .T = T,
                                                 .N = 2 * padded,
                                                 .C = c->hidden}));
@@ -271,20 +276,26 @@ pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
                                                        .h = {f->mid, 0},
                                                        .w = {w->w_down, 0},
                                                        .bias = {w->b_down, 0},
+                                                       .scratch = {f->scratch, 0},
                                                        .T = T,
                                                        .N = padded,
                                                        .C = c->hidden});
 }
 
 /* The target of a position is the next token; the last position of a sequence has none. */
-static pol_status score_next_tokens(pol_forward *f, const int32_t *ids, float *nll, double *loss)
+static pol_status put_targets(pol_forward *f, const int32_t *ids)
+{
+    const int64_t S = f->S, T = f->B * S;
+    for (int64_t t = 0; t < T; t++)
+        f->target_host[t] = t % S == S - 1 ? -1 : ids[t + 1];
+    return pol_upload(f->m->be, f->target, 0, f->target_host, T);
+}
+
+static pol_status score_targets(pol_forward *f, float *nll, double *loss)
 {
     pol_model *m = f->m;
     const pol_config *c = &m->config;
     const int64_t B = f->B, S = f->S, T = B * S;
-    for (int64_t t = 0; t < T; t++)
-        f->target_host[t] = t % S == S - 1 ? -1 : ids[t + 1];
-    POL_TRY(pol_upload(m->be, f->target, 0, f->target_host, T));
     POL_TRY(norm_into_y(f, m->output_norm));
     POL_TRY(pol_nll(m->be, &(pol_nll_args){.nll = {f->nll, 0},
                                            .x = {f->y, 0},
@@ -313,9 +324,10 @@ static pol_status score_next_tokens(pol_forward *f, const int32_t *ids, float *n
 pol_status pol_forward_nll(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {
     POL_TRY(pol_forward_begin(f, ids, B, S));
+    POL_TRY(put_targets(f, ids)); /* now: an upload further on would have to wait for the device */
     for (int32_t l = 0; l < f->m->config.n_layers; l++) {
         POL_TRY(pol_forward_attention(f, l, NULL));
         POL_TRY(pol_forward_mlp(f, l, NULL));
     }
-    return score_next_tokens(f, ids, nll, loss);
+    return score_targets(f, nll, loss);
 }

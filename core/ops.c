@@ -45,6 +45,8 @@ static pol_status check_dimensions(pol_backend *be, const char *op, const dimens
 
 static pol_status check_operand(pol_backend *be, const char *op, const operand *o)
 {
+    if (!o->v.buf && !o->n)
+        return POL_OK; /* the scratch of an op that needs none */
     if (!o->v.buf)
         return pol_fail(be->ctx, POL_EARG, "%s: %s: no buffer was given", op, o->name);
     if (o->v.buf->dtype != o->dtype)
@@ -53,6 +55,9 @@ static pol_status check_operand(pol_backend *be, const char *op, const operand *
     if (o->v.at < 0 || o->v.at > o->v.buf->n || o->n > o->v.buf->n - o->v.at)
         return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: %lld elements from %lld do not fit a buffer of %lld", op, o->name,
                         (long long)o->n, (long long)o->v.at, (long long)o->v.buf->n);
+    if (o->v.buf->row < o->v.buf->n && o->v.at % o->v.buf->row != 0)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: element %lld is not the first of a row of %lld", op, o->name,
+                        (long long)o->v.at, (long long)o->v.buf->row);
     return POL_OK;
 }
 
@@ -115,23 +120,11 @@ pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops)
         bool present;
     } entries[] = {
 #define ENTRY(e) {#e, ops->e != NULL}
-        ENTRY(buf_new),
-        ENTRY(buf_free),
-        ENTRY(upload),
-        ENTRY(download),
-        ENTRY(sync),
-        ENTRY(close),
-        ENTRY(embed),
-        ENTRY(rmsnorm),
-        ENTRY(project),
-        ENTRY(project_add),
-        ENTRY(rope),
-        ENTRY(attention),
-        ENTRY(attention_scratch),
-        ENTRY(swiglu),
-        ENTRY(nll),
-        ENTRY(swap_units),
-        ENTRY(activation_stats),
+        ENTRY(buf_new),     ENTRY(buf_free),   ENTRY(upload),           ENTRY(download),
+        ENTRY(sync),        ENTRY(close),      ENTRY(gemm_scratch),     ENTRY(attention_scratch),
+        ENTRY(nll_scratch), ENTRY(embed),      ENTRY(rmsnorm),          ENTRY(project),
+        ENTRY(project_add), ENTRY(rope),       ENTRY(attention),        ENTRY(swiglu),
+        ENTRY(nll),         ENTRY(swap_units), ENTRY(activation_stats),
 #undef ENTRY
     };
     for (size_t i = 0; i < POL_COUNT(entries); i++)
@@ -140,21 +133,29 @@ pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops)
     return POL_OK;
 }
 
-pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out)
+pol_status pol_buf_new_rows(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out)
 {
     *out = NULL;
-    uint64_t bytes;
-    if (!dtype_known(dtype) || n < 0)
-        return pol_fail(be->ctx, POL_EARG, "buffer: %lld elements of type %d", (long long)n, (int)dtype);
-    if (!pol_mul_u64((uint64_t)n, dtypes[dtype].size, &bytes) || bytes > be->info.max_buffer_bytes)
+    uint64_t row_bytes, bytes;
+    if (!dtype_known(dtype) || rows < 0 || row < 0)
+        return pol_fail(be->ctx, POL_EARG, "buffer: %lld x %lld elements of type %d", (long long)rows, (long long)row,
+                        (int)dtype);
+    if (!pol_mul_u64((uint64_t)row, dtypes[dtype].size, &row_bytes) || row_bytes > be->info.max_buffer_bytes ||
+        !pol_mul_u64(row_bytes, (uint64_t)rows, &bytes) || bytes > INT64_MAX)
         return pol_fail(be->ctx, POL_ENOMEM,
-                        "buffer: %lld elements of %s are more than a buffer of %s can hold, %llu bytes", (long long)n,
-                        dtypes[dtype].name, be->info.backend, (unsigned long long)be->info.max_buffer_bytes);
-    POL_TRY(be->ops->buf_new(be, dtype, n, out));
+                        "buffer: %lld x %lld elements of %s are more than a buffer of %s can hold, %llu bytes",
+                        (long long)rows, (long long)row, dtypes[dtype].name, be->info.backend,
+                        (unsigned long long)be->info.max_buffer_bytes);
+    POL_TRY(be->ops->buf_new(be, dtype, rows, row, out));
     be->bytes_in_use += bytes;
     if (be->bytes_peak < be->bytes_in_use)
         be->bytes_peak = be->bytes_in_use;
     return POL_OK;
+}
+
+pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out)
+{
+    return pol_buf_new_rows(be, dtype, 1, n, out);
 }
 
 void pol_buf_free(pol_backend *be, pol_buf *b)
@@ -204,7 +205,8 @@ pol_status pol_project(pol_backend *be, const pol_project_args *a)
     if (a->N == 0)
         return POL_OK;
     const operand y = {"y", a->y, be->act_dtype, pol_mul_count(a->T, a->N)};
-    CHECK_OPERANDS(be, "project", 1, y, {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)},
+    CHECK_OPERANDS(be, "project", 2, y, {"scratch", a->scratch, POL_F32, pol_gemm_scratch(be, a->T, a->N, a->C)},
+                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)},
                    {"w", a->w, be->weight_dtype, pol_mul_count(a->N, a->C)});
     POL_TRY(check_bias(be, "project", a->bias, a->N, &y));
     return be->ops->project(be, a);
@@ -217,7 +219,9 @@ pol_status pol_project_add(pol_backend *be, const pol_project_add_args *a)
         return POL_OK;
     const operand x = {"x", a->x, POL_F32, pol_mul_count(a->T, a->C)};
     if (a->N > 0)
-        CHECK_OPERANDS(be, "project_add", 1, x, {"h", a->h, be->act_dtype, pol_mul_count(a->T, a->N)},
+        CHECK_OPERANDS(be, "project_add", 2, x,
+                       {"scratch", a->scratch, POL_F32, pol_gemm_scratch(be, a->T, a->N, a->C)},
+                       {"h", a->h, be->act_dtype, pol_mul_count(a->T, a->N)},
                        {"w", a->w, be->weight_dtype, pol_mul_count(a->N, a->C)});
     POL_TRY(check_bias(be, "project_add", a->bias, a->C, &x));
     return be->ops->project_add(be, a);
@@ -256,11 +260,6 @@ pol_status pol_attention(pol_backend *be, const pol_attention_args *a)
     return be->ops->attention(be, a);
 }
 
-int64_t pol_attention_scratch(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D)
-{
-    return be->ops->attention_scratch(be, T, S, G, g, D);
-}
-
 pol_status pol_swiglu(pol_backend *be, const pol_swiglu_args *a)
 {
     CHECK_DIMENSIONS(be, "swiglu", {"T", a->T, 1}, {"kept", a->kept, 0}, {"padded", a->padded, a->kept});
@@ -275,7 +274,7 @@ pol_status pol_nll(pol_backend *be, const pol_nll_args *a)
 {
     CHECK_DIMENSIONS(be, "nll", {"T", a->T, 1}, {"C", a->C, 1}, {"V", a->V, 1}, {"slice", a->slice, 1});
     CHECK_OPERANDS(be, "nll", 2, {"nll", a->nll, POL_F32, a->T},
-                   {"scratch", a->scratch, POL_F32, pol_mul_count(a->T, a->slice)},
+                   {"scratch", a->scratch, POL_F32, pol_nll_scratch(be, a->T, a->C, a->slice)},
                    {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)},
                    {"w", a->w, be->weight_dtype, pol_mul_count(a->V, a->C)}, {"target", a->target, POL_I32, a->T});
     return be->ops->nll(be, a);
@@ -327,4 +326,19 @@ pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args
     CHECK_OPERANDS(be, "activation_stats", 2, {"sum", a->sum, POL_F32, a->N}, {"sumsq", a->sumsq, POL_F32, a->N},
                    {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->N)});
     return be->ops->activation_stats(be, a);
+}
+
+int64_t pol_gemm_scratch(pol_backend *be, int64_t T, int64_t N, int64_t C)
+{
+    return be->ops->gemm_scratch(be, T, N, C);
+}
+
+int64_t pol_attention_scratch(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D)
+{
+    return be->ops->attention_scratch(be, T, S, G, g, D);
+}
+
+int64_t pol_nll_scratch(pol_backend *be, int64_t T, int64_t C, int64_t slice)
+{
+    return be->ops->nll_scratch(be, T, C, slice);
 }

@@ -35,6 +35,13 @@ static inline unsigned char *cpu_bytes(pol_view v)
     return (unsigned char *)((pol_cpu_buf *)v.buf)->data + (size_t)v.at * pol_dtype_size(v.buf->dtype);
 }
 
+/* OpenBLAS brings its own; the plain loops need none. */
+static inline int64_t gemm_scratch_none(pol_backend *be, int64_t T, int64_t N, int64_t C)
+{
+    (void)be, (void)T, (void)N, (void)C;
+    return 0;
+}
+
 /* The fast ops, cpu/STEM.c. */
 pol_status embed_cpu(pol_backend *be, const pol_embed_args *a);
 pol_status rmsnorm_cpu(pol_backend *be, const pol_rmsnorm_args *a);
@@ -43,6 +50,7 @@ pol_status project_add_cpu(pol_backend *be, const pol_project_add_args *a);
 pol_status rope_cpu(pol_backend *be, const pol_rope_args *a);
 pol_status attention_cpu(pol_backend *be, const pol_attention_args *a);
 int64_t attention_scratch_cpu(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
+int64_t nll_scratch_cpu(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 pol_status swiglu_cpu(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_cpu(pol_backend *be, const pol_nll_args *a);
 pol_status swap_units_cpu(pol_backend *be, const pol_swap_args *a);
@@ -56,6 +64,7 @@ pol_status project_add_reference(pol_backend *be, const pol_project_add_args *a)
 pol_status rope_reference(pol_backend *be, const pol_rope_args *a);
 pol_status attention_reference(pol_backend *be, const pol_attention_args *a);
 int64_t attention_scratch_reference(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
+int64_t nll_scratch_reference(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 pol_status swiglu_reference(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_reference(pol_backend *be, const pol_nll_args *a);
 pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a);

@@ -153,6 +153,12 @@ pol_status nll_reference(pol_backend *be, const pol_nll_args *a)
     return POL_OK;
 }
 
+int64_t nll_scratch_reference(pol_backend *be, int64_t T, int64_t C, int64_t slice)
+{
+    (void)be, (void)T, (void)C, (void)slice;
+    return 0;
+}
+
 pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a)
 {
     (void)be;

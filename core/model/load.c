@@ -57,7 +57,7 @@ static pol_status load_qkv(loader *ld, int32_t layer, pol_layer_weights *w)
         {POL_T_V, POL_T_V_BIAS, c->head_dim, pol_ctx_cols(c) + c->head_dim},
     };
     const int64_t unit = pol_qkv_rows(c);
-    POL_TRY(pol_buf_new(ld->m->be, ld->m->be->weight_dtype, G * unit * C, &w->w_qkv));
+    POL_TRY(pol_buf_new_rows(ld->m->be, ld->m->be->weight_dtype, G, unit * C, &w->w_qkv));
     if (c->qkv_bias)
         POL_TRY(pol_buf_new(ld->m->be, POL_F32, G * unit, &w->b_qkv));
     for (size_t p = 0; p < POL_COUNT(part); p++) {
@@ -80,7 +80,7 @@ static pol_status load_gate_up(loader *ld, int32_t layer, pol_layer_weights *w)
     const int64_t C = c->hidden, F = c->layers[layer].ffn, padded = pol_padded(ld->m->be, F);
     const pol_tensor_kind kind[2] = {POL_T_GATE, POL_T_UP}, bias[2] = {POL_T_GATE_BIAS, POL_T_UP_BIAS};
     float *both = ld->piece + ld->piece_n;
-    POL_TRY(pol_buf_new(ld->m->be, ld->m->be->weight_dtype, padded * 2 * C, &w->w_gate_up));
+    POL_TRY(pol_buf_new_rows(ld->m->be, ld->m->be->weight_dtype, padded, 2 * C, &w->w_gate_up));
     const int64_t step = pol_max_i64(1, ld->piece_n / (2 * C));
     for (int64_t r = 0; r < F; r += step) {
         const int64_t n = pol_min_i64(step, F - r);
@@ -102,13 +102,13 @@ static pol_status load_gate_up(loader *ld, int32_t layer, pol_layer_weights *w)
     return pol_upload(ld->m->be, w->b_gate_up, 0, both, 2 * F);
 }
 
-/* A [C, in] matrix to unit rows [in, C]. */
-static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, int64_t padded,
-                                  pol_buf **out)
+/* A [C, in] matrix to rows [in, C], in a buffer of `units` units of `unit` rows. */
+static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, int64_t units,
+                                  int64_t unit, pol_buf **out)
 {
     enum { BLOCK = 32 };
     const int64_t C = ld->m->config.hidden;
-    POL_TRY(pol_buf_new(ld->m->be, ld->m->be->weight_dtype, padded * C, out));
+    POL_TRY(pol_buf_new_rows(ld->m->be, ld->m->be->weight_dtype, units, unit * C, out));
     POL_TRY(pol_source_read(ld->src, kind, layer, 0, C, ld->tensor));
     const int64_t step = pol_max_i64(1, ld->piece_n / C);
     for (int64_t r = 0; r < in; r += step) {
@@ -135,13 +135,13 @@ static pol_status load_layer(loader *ld, int32_t layer)
         POL_TRY(new_vector(ld, POL_T_ATTN_NORM, layer, &w->attn_norm));
         POL_TRY(load_qkv(ld, layer, w));
         const int64_t in = shape.n_groups * pol_ctx_cols(c);
-        POL_TRY(load_transposed(ld, POL_T_O, layer, in, in, &w->w_o));
+        POL_TRY(load_transposed(ld, POL_T_O, layer, in, shape.n_groups, pol_ctx_cols(c), &w->w_o));
         POL_TRY(new_vector(ld, POL_T_O_BIAS, layer, &w->b_o));
     }
     if (shape.ffn) {
         POL_TRY(new_vector(ld, POL_T_MLP_NORM, layer, &w->mlp_norm));
         POL_TRY(load_gate_up(ld, layer, w));
-        POL_TRY(load_transposed(ld, POL_T_DOWN, layer, shape.ffn, pol_padded(ld->m->be, shape.ffn), &w->w_down));
+        POL_TRY(load_transposed(ld, POL_T_DOWN, layer, shape.ffn, pol_padded(ld->m->be, shape.ffn), 1, &w->w_down));
         POL_TRY(new_vector(ld, POL_T_DOWN_BIAS, layer, &w->b_down));
     }
     return POL_OK;
@@ -152,12 +152,12 @@ static pol_status load_all(loader *ld)
     pol_model *m = ld->m;
     const pol_config *c = &m->config;
     const int64_t V = c->vocab, C = c->hidden;
-    POL_TRY(pol_buf_new(m->be, m->be->weight_dtype, V * C, &m->embed));
+    POL_TRY(pol_buf_new_rows(m->be, m->be->weight_dtype, V, C, &m->embed));
     POL_TRY(copy_rows(ld, POL_T_EMBED, 0, 0, V, C, m->embed, 0));
     m->output = m->embed;
     if (!c->tied) {
         m->output = NULL;
-        POL_TRY(pol_buf_new(m->be, m->be->weight_dtype, V * C, &m->output));
+        POL_TRY(pol_buf_new_rows(m->be, m->be->weight_dtype, V, C, &m->output));
         POL_TRY(copy_rows(ld, POL_T_OUTPUT, 0, 0, V, C, m->output, 0));
     }
     POL_TRY(new_vector(ld, POL_T_OUTPUT_NORM, 0, &m->output_norm));

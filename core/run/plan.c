@@ -8,13 +8,16 @@
 static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, double *rate)
 {
     const int64_t N = pol_max_i64(2 * (int64_t)c->ffn, c->head_dim), C = c->hidden;
-    pol_buf *x = NULL, *w = NULL, *y = NULL;
+    const int64_t scratch_n = pol_gemm_scratch(be, T, N, C);
+    pol_buf *x = NULL, *w = NULL, *y = NULL, *scratch = NULL;
     pol_status s = pol_buf_new(be, be->act_dtype, T * C, &x);
     if (s == POL_OK)
-        s = pol_buf_new(be, be->weight_dtype, N * C, &w);
+        s = pol_buf_new_rows(be, be->weight_dtype, N, C, &w);
     if (s == POL_OK)
         s = pol_buf_new(be, be->act_dtype, T * N, &y);
-    const pol_project_args a = {.y = {y, 0}, .x = {x, 0}, .w = {w, 0}, .T = T, .N = N, .C = C};
+    if (s == POL_OK && scratch_n)
+        s = pol_buf_new(be, POL_F32, scratch_n, &scratch);
+    const pol_project_args a = {.y = {y, 0}, .x = {x, 0}, .w = {w, 0}, .scratch = {scratch, 0}, .T = T, .N = N, .C = C};
     double best = 0;
     /* The first call warms up; small products are repeated, lest another program's turn is measured. */
     const double start = pol_seconds();
@@ -30,6 +33,7 @@ static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, 
     pol_buf_free(be, x);
     pol_buf_free(be, w);
     pol_buf_free(be, y);
+    pol_buf_free(be, scratch);
     return s;
 }
 

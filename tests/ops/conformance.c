@@ -49,6 +49,7 @@ static void run_project(rig *r, const op_case *c, double *out)
     a.y = rig_normal(r, r->be->act_dtype, c->T * c->N, 9); /* what was there must not matter */
     if (c->bias)
         a.bias = rig_normal(r, POL_F32, c->N, 1);
+    a.scratch = rig_normal(r, POL_F32, pol_gemm_scratch(r->be, c->T, c->N, c->C), 9);
     assert_ok(r->ctx, pol_project(r->be, &a));
     rig_read(r, a.y, c->T * c->N, out);
 }
@@ -61,6 +62,7 @@ static void run_project_add(rig *r, const op_case *c, double *out)
     a.w = rig_normal(r, r->be->weight_dtype, c->N * c->C, 1 / sqrt((double)c->N + 1));
     if (c->bias)
         a.bias = rig_normal(r, POL_F32, c->C, 1);
+    a.scratch = rig_normal(r, POL_F32, pol_gemm_scratch(r->be, c->T, c->N, c->C), 9);
     assert_ok(r->ctx, pol_project_add(r->be, &a));
     rig_read(r, a.x, c->T * c->C, out);
 }
@@ -101,7 +103,7 @@ static void run_nll(rig *r, const op_case *c, double *out)
     a.w = rig_normal(r, r->be->weight_dtype, c->V * c->C, 3 / sqrt((double)c->C));
     a.target = rig_ids(r, c->T, -1, (int32_t)c->V - 1);
     a.nll = rig_normal(r, POL_F32, c->T, 9);
-    a.scratch = rig_normal(r, POL_F32, c->T * c->slice, 9);
+    a.scratch = rig_normal(r, POL_F32, pol_nll_scratch(r->be, c->T, c->C, c->slice), 9);
     assert_ok(r->ctx, pol_nll(r->be, &a));
     rig_read(r, a.nll, c->T, out);
 }
