@@ -107,6 +107,7 @@ static void describe(pol_device_info *d, int threads)
     sscanf(openblas_get_config(), "%*s %31s", version);
     snprintf(d->detail, sizeof d->detail, "%d threads, OpenBLAS %s with %s kernels", threads, version,
              openblas_get_corename());
+    d->host_memory = d->is_cpu = true;
     d->usable = true;
 }
 

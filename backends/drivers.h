@@ -5,6 +5,7 @@
 #include "core/backend.h"
 
 extern const pol_backend_driver pol_driver_cpu;
+extern const pol_backend_driver pol_driver_opencl; /* with POLLARD_HAVE_OPENCL */
 
 /* A CPU backend whose ops are those of cpu/reference.c; not listed. For tests. On success *out is yours:
  * pol_backend_close(). */

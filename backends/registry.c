@@ -7,7 +7,11 @@
 enum { MAX_DEVICES = 64 };
 
 /* In the order in which "auto" prefers them. */
-static const pol_backend_driver *const drivers[] = {&pol_driver_cpu};
+static const pol_backend_driver *const drivers[] = {
+#if defined(POLLARD_HAVE_OPENCL)
+    &pol_driver_opencl,
+#endif
+    &pol_driver_cpu};
 
 /* Devices of the backend called `name`, or of all where it is NULL: a driver that is not asked for is not woken. */
 static pol_status list_devices(pol_context *ctx, const char *name, pol_device_info **out, int64_t *n)
@@ -67,13 +71,17 @@ static bool device_matches(const pol_device_info *d, const char *device)
     return strcmp(d->name, device) == 0 || strcmp(index, device) == 0;
 }
 
+/* The processor by way of another backend's driver: several times slower than by the cpu backend, so it is taken only
+ * where it is asked for. */
+static bool is_second_way(const pol_device_info *d) { return d->is_cpu && strcmp(d->backend, "cpu") != 0; }
+
 static pol_status choose(pol_context *ctx, const char *name, const char *device, const pol_device_info *list, int64_t n,
                          const pol_device_info **out)
 {
     const pol_device_info *refused = NULL;
     for (int64_t i = 0; i < n; i++) {
         const pol_device_info *d = &list[i];
-        if (device && !device_matches(d, device))
+        if (device ? !device_matches(d, device) : !name && is_second_way(d))
             continue;
         if (d->usable) {
             *out = d;

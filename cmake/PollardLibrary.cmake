@@ -6,6 +6,9 @@ foreach(m IN LISTS modules)
 endforeach()
 set(POLLARD_PRIVATE_LIBS PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::ZSTD PkgConfig::XXHASH PkgConfig::UTF8PROC ZLIB::ZLIB
                          PkgConfig::OPENBLAS OpenMP::OpenMP_C Threads::Threads m ${CMAKE_DL_LIBS})
+if(POLLARD_HAVE_OPENCL)
+  list(APPEND POLLARD_PRIVATE_LIBS OpenCL::OpenCL PkgConfig::CLBLAST)
+endif()
 add_library(pollard SHARED ${objects})
 target_link_libraries(pollard PRIVATE pollard_settings ${POLLARD_PRIVATE_LIBS})
 target_include_directories(pollard PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/include>

@@ -14,8 +14,12 @@ typedef struct pol_device_info {
     char backend[16]; /* "cpu", "opencl", "cuda" */
     int32_t index;    /* within its backend */
     char name[128];
+    char platform[128];        /* the driver's, where a backend has several; else "" */
     uint64_t memory_bytes;     /* in all */
     uint64_t max_buffer_bytes; /* of one buffer */
+    bool host_memory;          /* its memory is the host's */
+    bool is_cpu;               /* the host's processor, under whatever backend */
+    bool fp16;                 /* computes in half precision */
     char detail[160];          /* threads, kernels and library versions */
     bool usable;
     char reason[160]; /* where not usable: why */
@@ -28,7 +32,8 @@ POL_API void pol_device_list_free(pol_context *ctx, pol_device_info *list); /* t
 typedef struct pol_backend pol_backend;
 
 typedef struct pol_backend_options {
-    const char *name;   /* "auto" or NULL: the first usable of cuda, opencl, cpu; else that one or an error */
+    const char *name;   /* "auto" or NULL: the first usable of cuda, opencl on other than a CPU, cpu; else that one or an
+                         * error */
     const char *device; /* index or name within the backend; NULL = the first usable */
     int32_t threads;    /* CPU threads; 0 = all that the process may use */
 } pol_backend_options;

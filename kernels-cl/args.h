@@ -1,0 +1,38 @@
+/* args.h - what the kernels are told besides their buffers: one struct an op, passed by value, the same text for the
+ * host and for OpenCL C. Offsets are in elements, from the start of the buffer given beside them. Letters and layouts:
+ * core/backend.h. */
+#ifndef POL_KERNEL_ARGS_H
+#define POL_KERNEL_ARGS_H
+
+#ifdef __OPENCL_VERSION__
+typedef int arg_int;
+typedef long arg_long;
+typedef float arg_float;
+#else
+#include <CL/cl.h>
+typedef cl_int arg_int;
+typedef cl_long arg_long;
+typedef cl_float arg_float;
+#endif
+
+/* 64-bit members first: the layout is then the same without padding inside. */
+
+/* `first` <= id < `end`: the rows of the table that this piece of it holds, from table_at on. */
+typedef struct embed_args {
+    arg_long x_at, table_at, ids_at;
+    arg_int T, C, first, end;
+} embed_args;
+
+typedef struct rmsnorm_args {
+    arg_long y_at, x_at, gain_at;
+    arg_int T, C;
+    arg_float eps, unused;
+} rmsnorm_args;
+
+/* y [T,N] += bias [N]. */
+typedef struct bias_args {
+    arg_long y_at, bias_at;
+    arg_int T, N;
+} bias_args;
+
+#endif

@@ -1,0 +1,45 @@
+/* rmsnorm.cl - y = x / sqrt(mean(x^2) + eps) * gain, a row at a time. */
+
+/* One work-item a row. */
+kernel void rmsnorm_item(global float *y, global const float *x, global const float *gain, const rmsnorm_args a)
+{
+    const int t = get_global_id(0);
+    if (t >= a.T)
+        return;
+    x += a.x_at + (long)t * a.C;
+    y += a.y_at + (long)t * a.C;
+    gain += a.gain_at;
+    fv squares = 0;
+    float rest = 0;
+    int c = 0;
+    for (; c + VECTOR <= a.C; c += VECTOR) {
+        const fv v = load_v(x + c);
+        squares += v * v;
+    }
+    for (; c < a.C; c++)
+        rest += x[c] * x[c];
+    const float scale = 1.0f / sqrt((sum_v(squares) + rest) / a.C + a.eps);
+    for (c = 0; c + VECTOR <= a.C; c += VECTOR)
+        store_v(load_v(x + c) * scale * load_v(gain + c), y + c);
+    for (; c < a.C; c++)
+        y[c] = x[c] * scale * gain[c];
+}
+
+#if GROUP
+/* One work-group a row: dimension 1 is the token. */
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+rmsnorm_group(global float *y, global const float *x, global const float *gain, const rmsnorm_args a)
+{
+    local float part[GROUP];
+    const int t = get_group_id(1), i = get_local_id(0);
+    x += a.x_at + (long)t * a.C;
+    y += a.y_at + (long)t * a.C;
+    gain += a.gain_at;
+    float squares = 0;
+    for (int c = i; c < a.C; c += GROUP)
+        squares += x[c] * x[c];
+    const float scale = 1.0f / sqrt(group_sum(squares, part) / a.C + a.eps);
+    for (int c = i; c < a.C; c += GROUP)
+        y[c] = x[c] * scale * gain[c];
+}
+#endif

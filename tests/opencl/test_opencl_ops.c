@@ -1,0 +1,53 @@
+/* test_opencl_ops.c - the conformance table under every profile: both variants of each kernel, whatever the device.
+ *
+ *   test_opencl_ops [OP...]   only these ops
+ */
+#include <string.h>
+
+#include "backends/drivers.h"
+#include "tests/opencl/profiles.h"
+#include "tests/ops/conformance.h"
+
+static int n_only;
+static char **only;
+
+static bool wanted(const char *op)
+{
+    for (int i = 0; i < n_only; i++)
+        if (strcmp(only[i], op) == 0)
+            return true;
+    return n_only == 0;
+}
+
+static void test_conformance(void **state)
+{
+    pol_context *ctx = *state;
+    for (size_t p = 0; p < n_test_profiles; p++) {
+        pol_backend *be = open_profile(ctx, &test_profiles[p]), *reference;
+        if (!be)
+            skip();
+        assert_ok(ctx, pol_reference_open(ctx, &reference));
+        printf("%s: %s\n", be->info.name, test_profiles[p].name);
+        for (size_t i = 0; i < n_op_cases; i++)
+            if (wanted(op_cases[i].op))
+                check_case(&op_cases[i], be, reference);
+        assert_int_equal(be->bytes_in_use, 0);
+        pol_backend_close(reference);
+        pol_backend_close(be);
+    }
+}
+
+static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
+static int teardown(void **state)
+{
+    pol_context_free(*state);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_conformance)};
+    n_only = argc - 1;
+    only = argv + 1;
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
