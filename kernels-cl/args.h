@@ -35,4 +35,33 @@ typedef struct bias_args {
     arg_int T, N;
 } bias_args;
 
+typedef struct rope_args {
+    arg_long qkv_at, cos_sin_at;
+    arg_int S, G, g, D;
+} rope_args;
+
+typedef struct swiglu_args {
+    arg_long h_at, gu_at;
+    arg_int kept, padded;
+} swiglu_args;
+
+typedef struct stats_args {
+    arg_long x_at, sum_at, sumsq_at;
+    arg_int T, N;
+} stats_args;
+
+/* Columns, in vectors, that a work-group of activation_stats_group goes down side by side, where it has as many
+ * work-items. */
+enum { STATS_LANES = 32 };
+
+/* Where the two units of a pair start, each in the piece of the buffer that holds it. */
+typedef struct swap_pair {
+    arg_long a_at, b_at;
+} swap_pair;
+
+/* Pairs `first` and following. */
+typedef struct swap_args {
+    arg_int first, unit;
+} swap_args;
+
 #endif

@@ -46,6 +46,30 @@ inline float max_v(float16 v) { return max_8(fmax(v.lo, v.hi)); }
 #endif
 #endif
 
+/* The first n floats of a vector, where there may be fewer than VECTOR or none; the others read as 0, and are not
+ * written. */
+inline fv load_n(global const float *p, int n)
+{
+    if (n >= VECTOR)
+        return load_v(p);
+    float part[VECTOR];
+    for (int i = 0; i < VECTOR; i++)
+        part[i] = i < n ? p[i] : 0;
+    return load_v(part);
+}
+
+inline void store_n(fv v, global float *p, int n)
+{
+    if (n >= VECTOR) {
+        store_v(v, p);
+        return;
+    }
+    float part[VECTOR];
+    store_v(v, part);
+    for (int i = 0; i < n; i++)
+        p[i] = part[i];
+}
+
 #if WEIGHTS == 32
 typedef float weight;
 #define widen(w) (w)

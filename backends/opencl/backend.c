@@ -23,6 +23,7 @@ static void close_opencl(pol_backend *be)
         clFinish(cl->queue);
     CLBlastClearCache();
     ocl_timer_free(cl);
+    ocl_ring_free(cl);
     ocl_programs_free(cl);
     if (cl->queue)
         clReleaseCommandQueue(cl->queue);
@@ -45,6 +46,10 @@ static const pol_ops opencl_ops = {
     .rmsnorm = rmsnorm_opencl,
     .project = project_opencl,
     .project_add = project_add_opencl,
+    .rope = rope_opencl,
+    .swiglu = swiglu_opencl,
+    .swap_units = swap_units_opencl,
+    .activation_stats = activation_stats_opencl,
 };
 
 static pol_status make_queue(ocl *cl)

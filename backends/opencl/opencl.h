@@ -73,6 +73,7 @@ typedef struct ocl {
     ocl_program *programs; /* lists, built as needed */
     ocl_kernel *kernels;
     struct ocl_timer *timer; /* with profile.timing */
+    struct ocl_ring *ring;   /* swap.c; made by the first swap_units */
 } ocl;
 
 /* A pol_buf of one or more cl_mem, each of `piece_rows` whole rows, the last perhaps of fewer. */
@@ -178,6 +179,7 @@ pol_status swiglu_opencl(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_opencl(pol_backend *be, const pol_nll_args *a);
 int64_t nll_scratch_opencl(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 pol_status swap_units_opencl(pol_backend *be, const pol_swap_args *a);
+void ocl_ring_free(ocl *cl);
 pol_status activation_stats_opencl(pol_backend *be, const pol_activation_stats_args *a);
 
 #endif
