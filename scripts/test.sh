@@ -13,14 +13,23 @@ case ${1:-} in
 '') ;;
 *) die "unknown option '$1' (--fast)" ;;
 esac
-bash "$root/scripts/install-deps.sh"
+bash "$root/scripts/install-deps.sh" --test
 cd "$root"
+
+# Where there is a driver, a missing device is a failure, and so is a build without the backend.
+stages=()
+opencl=()
+if is_installed pocl-opencl-icd && is_installed libclblast-dev; then
+    export POLLARD_TEST_OPENCL=required
+    opencl=(-DPOLLARD_OPENCL=ON)
+else
+    stages+=("NOT RUN  tests of the OpenCL backend: no PoCL or no CLBlast here")
+fi
 
 # Thread and address sanitizers need a memory layout that some kernels' randomisation does not leave them.
 steady=()
 if setarch "$(uname -m)" -R true 2>/dev/null; then steady=(setarch "$(uname -m)" -R); fi
 
-stages=()
 # stage NAME COMMAND...: runs it and keeps its time for the table of stages.
 stage() {
     local name=$1 start=$SECONDS
@@ -42,7 +51,7 @@ sanitizer_starts() {
 
 check() { "${steady[@]}" ctest --preset "$1" -j"$(nproc)" "${@:2}"; }
 
-stage "build release" build release -DPOLLARD_WERROR=ON
+stage "build release" build release -DPOLLARD_WERROR=ON "${opencl[@]}"
 if [ -n "$fast" ]; then
     check release -LE slow
     exit
@@ -50,7 +59,7 @@ fi
 for preset in asan tsan; do
     case $preset in asan) sanitizer=address ;; tsan) sanitizer=thread ;; esac
     if sanitizer_starts "$sanitizer"; then
-        stage "build $preset" build $preset -DPOLLARD_WERROR=ON
+        stage "build $preset" build $preset -DPOLLARD_WERROR=ON "${opencl[@]}"
         stage "test $preset" check $preset
     else
         stages+=("NOT RUN  $preset: programs made with -fsanitize=$sanitizer do not start here")
