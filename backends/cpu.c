@@ -107,13 +107,15 @@ static void describe(pol_device_info *d, int threads)
     sscanf(openblas_get_config(), "%*s %31s", version);
     snprintf(d->detail, sizeof d->detail, "%d threads, OpenBLAS %s with %s kernels", threads, version,
              openblas_get_corename());
-    d->host_memory = d->is_cpu = true;
+    d->host_memory = true;
+    d->type = POL_DEVICE_CPU;
     d->usable = true;
 }
 
-static pol_status cpu_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n)
+static pol_status cpu_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES])
 {
     (void)ctx;
+    (void)note;
     if (*n < cap)
         describe(&out[(*n)++], omp_get_max_threads());
     return POL_OK;
@@ -136,6 +138,12 @@ static pol_status cpu_open(pol_context *ctx, const pol_device_info *device, cons
                            pol_backend **out)
 {
     (void)device;
+    pol_dtype weights;
+    POL_TRY(pol_weights_asked(ctx, o, &weights));
+    if (weights != POL_F32)
+        return pol_fail(ctx, POL_EUNSUPPORTED,
+                        "weights: the cpu backend has them in f32 alone (--weights f32), not in %s",
+                        pol_dtype_name(weights));
     if (o->threads < 0 || o->threads > MAX_THREADS)
         return pol_fail(ctx, POL_EARG, "threads: %d is not between 0 and %d", o->threads, MAX_THREADS);
     if (openblas_get_parallel() != OPENBLAS_OPENMP)

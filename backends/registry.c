@@ -2,99 +2,127 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backends/choose.h"
 #include "backends/drivers.h"
 
 enum { MAX_DEVICES = 64 };
 
-/* In the order in which "auto" prefers them. */
-static const pol_backend_driver *const drivers[] = {
-#if defined(POLLARD_HAVE_OPENCL)
-    &pol_driver_opencl,
-#endif
-    &pol_driver_cpu};
+const char *const pol_device_type_names[] = {[POL_DEVICE_CPU] = "CPU",
+                                             [POL_DEVICE_GPU] = "GPU",
+                                             [POL_DEVICE_ACCELERATOR] = "accelerator",
+                                             [POL_DEVICE_OTHER] = "other",
+                                             NULL};
 
-/* Devices of the backend called `name`, or of all where it is NULL: a driver that is not asked for is not woken. */
-static pol_status list_devices(pol_context *ctx, const char *name, pol_device_info **out, int64_t *n)
+/* In the order in which "auto" prefers them. Without a driver: not in this build. */
+static const struct {
+    const char *name;
+    const pol_backend_driver *driver;
+} backends[] = {
+#if defined(POLLARD_HAVE_OPENCL)
+    {"opencl", &pol_driver_opencl},
+#else
+    {"opencl", NULL},
+#endif
+    {"cpu", &pol_driver_cpu},
+};
+
+const char *const pol_weight_names[] = {"auto", "f32", "f16", "bf16", NULL};
+
+pol_status pol_weights_asked(pol_context *ctx, const pol_backend_options *o, pol_dtype *out)
 {
-    *out = NULL;
-    *n = 0;
-    pol_device_info *list = pol_alloc_zero(ctx, MAX_DEVICES * sizeof *list);
-    if (!list)
-        return POL_ENOMEM;
-    int64_t count = 0;
-    for (size_t i = 0; i < POL_COUNT(drivers); i++) {
-        if (name && strcmp(drivers[i]->name, name) != 0)
-            continue;
-        pol_status s = drivers[i]->list(ctx, list, MAX_DEVICES, &count);
-        if (s < 0) {
-            pol_free(ctx, list);
-            return s;
+    static const pol_dtype types[] = {POL_F32, POL_F32, POL_F16, POL_BF16}; /* of pol_weight_names */
+    const char *name = o->weights ? o->weights : pol_weight_names[0];
+    for (size_t i = 0; i < POL_COUNT(types); i++)
+        if (strcmp(name, pol_weight_names[i]) == 0) {
+            *out = types[i];
+            return POL_OK;
         }
-    }
-    *out = list;
-    *n = count;
+    return pol_fail(ctx, POL_EARG, "weights: '%s' is none of auto, f32, f16, bf16", name);
+}
+
+/* Appends the devices of a backend to `list`, and says what stands in the way of others. */
+static pol_status ask_backend(pol_context *ctx, size_t i, pol_device_info *list, int64_t *n, pol_backend_summary *about)
+{
+    const int64_t before = *n;
+    *about = (pol_backend_summary){.built = backends[i].driver != NULL};
+    snprintf(about->name, sizeof about->name, "%s", backends[i].name);
+    if (about->built)
+        POL_TRY(backends[i].driver->list(ctx, list, MAX_DEVICES, n, about->note));
+    else
+        snprintf(about->note, sizeof about->note, "not in this build: it takes OpenCL and CLBlast (docs/building.md)");
+    about->n_devices = *n - before;
     return POL_OK;
+}
+
+/* Both of the backend called `name`, or of all where it is NULL: a driver that is not asked for is not woken. *devices
+ * and *about, of room for all, are yours: pol_free(). */
+static pol_status survey(pol_context *ctx, const char *name, pol_device_info **devices, int64_t *n_devices,
+                         pol_backend_summary **about, int64_t *n_about)
+{
+    *n_devices = *n_about = 0;
+    *devices = pol_alloc_zero(ctx, MAX_DEVICES * sizeof **devices);
+    *about = *devices ? pol_alloc_zero(ctx, POL_COUNT(backends) * sizeof **about) : NULL;
+    pol_status s = *about ? POL_OK : POL_ENOMEM;
+    for (size_t i = 0; i < POL_COUNT(backends) && s == POL_OK; i++)
+        if (!name || strcmp(backends[i].name, name) == 0)
+            s = ask_backend(ctx, i, *devices, n_devices, &(*about)[(*n_about)++]);
+    if (s < 0) {
+        pol_free(ctx, *devices);
+        pol_free(ctx, *about);
+        *devices = NULL;
+        *about = NULL;
+    }
+    return s;
 }
 
 pol_status pol_device_list(pol_context *ctx, pol_device_info **out, int64_t *n)
 {
-    return list_devices(ctx, NULL, out, n);
+    pol_backend_summary *about;
+    int64_t n_about;
+    POL_TRY(survey(ctx, NULL, out, n, &about, &n_about));
+    pol_free(ctx, about);
+    return POL_OK;
+}
+
+pol_status pol_backend_list(pol_context *ctx, pol_backend_summary **out, int64_t *n)
+{
+    pol_device_info *devices;
+    int64_t n_devices;
+    POL_TRY(survey(ctx, NULL, &devices, &n_devices, out, n));
+    pol_free(ctx, devices);
+    return POL_OK;
 }
 
 void pol_device_list_free(pol_context *ctx, pol_device_info *list) { pol_free(ctx, list); }
 
-static const pol_backend_driver *find_driver(const char *name)
+void pol_backend_list_free(pol_context *ctx, pol_backend_summary *list) { pol_free(ctx, list); }
+
+static bool is_known(const char *name)
 {
-    for (size_t i = 0; i < POL_COUNT(drivers); i++)
-        if (strcmp(drivers[i]->name, name) == 0)
-            return drivers[i];
-    return NULL;
+    for (size_t i = 0; i < POL_COUNT(backends); i++)
+        if (strcmp(backends[i].name, name) == 0)
+            return true;
+    return false;
 }
 
 static pol_status unknown_backend(pol_context *ctx, const char *name)
 {
     pol_bytes known = {.ctx = ctx};
     pol_status s = POL_OK;
-    for (size_t i = 0; i < POL_COUNT(drivers) && s == POL_OK; i++)
-        s = pol_bytes_printf(&known, "%s%s", i ? ", " : "", drivers[i]->name);
+    for (size_t i = 0; i < POL_COUNT(backends) && s == POL_OK; i++)
+        s = pol_bytes_printf(&known, "%s, ", backends[i].name);
     if (s == POL_OK)
-        s = pol_fail(ctx, POL_EARG, "backend: '%s' is not one of this build's: %s", name, known.data);
+        s = pol_fail(ctx, POL_EARG, "backend: '%s' is none of %sauto", name, known.data);
     pol_bytes_free(&known);
     return s;
 }
 
-/* `device` is the name or the index, in decimal. */
-static bool device_matches(const pol_device_info *d, const char *device)
+static const pol_backend_driver *find_driver(const char *name)
 {
-    char index[16];
-    snprintf(index, sizeof index, "%d", d->index);
-    return strcmp(d->name, device) == 0 || strcmp(index, device) == 0;
-}
-
-/* The processor by way of another backend's driver: several times slower than by the cpu backend, so it is taken only
- * where it is asked for. */
-static bool is_second_way(const pol_device_info *d) { return d->is_cpu && strcmp(d->backend, "cpu") != 0; }
-
-static pol_status choose(pol_context *ctx, const char *name, const char *device, const pol_device_info *list, int64_t n,
-                         const pol_device_info **out)
-{
-    const pol_device_info *refused = NULL;
-    for (int64_t i = 0; i < n; i++) {
-        const pol_device_info *d = &list[i];
-        if (device ? !device_matches(d, device) : !name && is_second_way(d))
-            continue;
-        if (d->usable) {
-            *out = d;
-            return POL_OK;
-        }
-        if (!refused)
-            refused = d;
-    }
-    if (refused)
-        return pol_fail(ctx, POL_EARG, "device: %s %d (%s) cannot be used: %s", refused->backend, refused->index,
-                        refused->name, refused->reason);
-    return pol_fail(ctx, POL_EARG, "device: '%s' is not one of backend %s's", device ? device : "any",
-                    name ? name : "auto");
+    for (size_t i = 0; i < POL_COUNT(backends); i++)
+        if (strcmp(backends[i].name, name) == 0)
+            return backends[i].driver;
+    return NULL;
 }
 
 static pol_status open_device(pol_context *ctx, const pol_device_info *d, const pol_backend_options *o,
@@ -115,16 +143,19 @@ pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_
     *out = NULL;
     o = o ? o : &automatic;
     const char *name = o->name && strcmp(o->name, "auto") != 0 ? o->name : NULL;
-    if (name && !find_driver(name))
+    if (name && !is_known(name))
         return unknown_backend(ctx, name);
     pol_device_info *list;
-    const pol_device_info *device = NULL;
-    int64_t n;
-    POL_TRY(list_devices(ctx, name, &list, &n));
-    pol_status s = choose(ctx, name, o->device, list, n, &device);
+    const pol_device_info *device;
+    pol_backend_summary *about;
+    int64_t n, n_about;
+    POL_TRY(survey(ctx, name, &list, &n, &about, &n_about));
+    pol_status s = name && n == 0 ? pol_fail(ctx, POL_EARG, "backend %s: %s", name, about[0].note)
+                                  : pol_device_choose(ctx, name, o->device, list, n, &device);
     if (s == POL_OK)
         s = open_device(ctx, device, o, out);
-    pol_device_list_free(ctx, list);
+    pol_free(ctx, list);
+    pol_free(ctx, about);
     return s;
 }
 
@@ -135,3 +166,5 @@ void pol_backend_close(pol_backend *be)
 }
 
 const pol_device_info *pol_backend_info(const pol_backend *be) { return &be->info; }
+
+const char *pol_backend_weights(const pol_backend *be) { return pol_dtype_name(be->weight_dtype); }

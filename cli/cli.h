@@ -57,6 +57,10 @@ void cli_progress_clear(cli_progress *p);
 /* The library's log up to `level` as lines that stay; nothing where quiet. `p` must outlive the use of the context. */
 void cli_progress_log(cli_progress *p, pol_context *ctx, pol_log_level level);
 
+/* "opencl 0: NAME, PLATFORM"; returns its buffer. */
+enum { CLI_DEVICE_BYTES = 320 };
+const char *cli_device(char buf[CLI_DEVICE_BYTES], const pol_device_info *d);
+
 /* "1.23 GiB", "2.5 min", "134.5 M": each returns its buffer. */
 const char *cli_bytes(char buf[32], double bytes);
 const char *cli_duration(char buf[32], double seconds);

@@ -54,6 +54,13 @@ int cli_print_json(json_t *j)
     return ok ? EXIT_DONE : EXIT_FAILED;
 }
 
+const char *cli_device(char buf[CLI_DEVICE_BYTES], const pol_device_info *d)
+{
+    snprintf(buf, CLI_DEVICE_BYTES, "%s %d: %s%s%s", d->backend, d->index, d->name, d->platform[0] ? ", " : "",
+             d->platform);
+    return buf;
+}
+
 const char *cli_bytes(char buf[32], double bytes)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

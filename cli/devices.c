@@ -29,37 +29,65 @@ void help_devices(void)
     cli_print_options(options);
 }
 
-static int print_devices_json(const pol_device_info *list, int64_t n)
+/* What there is, and what stands in the way of more. */
+typedef struct listing {
+    pol_device_info *devices;
+    pol_backend_summary *backends;
+    int64_t n_devices, n_backends;
+} listing;
+
+static int print_listing_json(const listing *l)
 {
-    json_t *devices = json_array();
-    for (int64_t i = 0; i < n; i++)
-        json_array_append_new(devices, pol_device_json(&list[i]));
-    return cli_print_json(json_pack("{so}", "devices", devices));
+    json_t *devices = json_array(), *backends = json_array();
+    for (int64_t i = 0; i < l->n_devices; i++)
+        json_array_append_new(devices, pol_device_json(&l->devices[i]));
+    for (int64_t i = 0; i < l->n_backends; i++)
+        json_array_append_new(backends, pol_backend_json(&l->backends[i]));
+    return cli_print_json(json_pack("{so so}", "devices", devices, "backends", backends));
 }
 
 static void print_device(const pol_device_info *d)
 {
-    char memory[32];
-    printf("%-7s %d  %s, %s%s%s\n", d->backend, d->index, d->name, cli_bytes(memory, (double)d->memory_bytes),
-           d->usable ? "; " : "; not usable: ", d->usable ? d->detail : d->reason);
+    char memory[32], buffer[32];
+    printf("%-7s %d  %s\n", d->backend, d->index, d->name);
+    if (d->platform[0])
+        printf("%11splatform  %s\n", "", d->platform);
+    printf("%11stype      %s, %s fp16\n", "", pol_device_type_names[d->type], d->fp16 ? "with" : "no");
+    printf("%11smemory    %s%s, a buffer up to %s\n", "", cli_bytes(memory, (double)d->memory_bytes),
+           d->host_memory ? " of the host's" : "", cli_bytes(buffer, (double)d->max_buffer_bytes));
+    printf("%11sdetail    %s\n", "", d->detail);
+    if (!d->usable)
+        printf("%11snot usable: %s\n", "", d->reason);
+}
+
+static void print_listing(const listing *l)
+{
+    for (int64_t i = 0; i < l->n_devices; i++)
+        print_device(&l->devices[i]);
+    for (int64_t i = 0; i < l->n_backends; i++)
+        if (l->backends[i].note[0])
+            printf("%-7s -  %s\n", l->backends[i].name, l->backends[i].note);
 }
 
 int cmd_devices(pol_context *ctx, int argc, char **argv)
 {
     devices_args a = {0};
     cli_option options[N_OPTIONS];
-    int n_args;
+    listing l = {0};
+    int n_args, code = EXIT_DONE;
     make_options(&a, options);
     if (!cli_parse("devices", options, argc, argv, NULL, 0, &n_args))
         return EXIT_USAGE;
-    pol_device_info *list;
-    int64_t n;
-    const pol_status s = pol_device_list(ctx, &list, &n);
+    pol_status s = pol_device_list(ctx, &l.devices, &l.n_devices);
+    if (s == POL_OK)
+        s = pol_backend_list(ctx, &l.backends, &l.n_backends);
     if (s < 0)
-        return cli_failed(ctx, "devices", s);
-    const int code = a.json ? print_devices_json(list, n) : EXIT_DONE;
-    for (int64_t i = 0; i < n && !a.json && !a.quiet; i++)
-        print_device(&list[i]);
-    pol_device_list_free(ctx, list);
+        code = cli_failed(ctx, "devices", s);
+    else if (a.json)
+        code = print_listing_json(&l);
+    else if (!a.quiet)
+        print_listing(&l);
+    pol_device_list_free(ctx, l.devices);
+    pol_backend_list_free(ctx, l.backends);
     return code;
 }

@@ -8,12 +8,13 @@
 
 typedef struct eval_args {
     const char *text, *model, *field, *separator, *protocol, *backend, *device;
-    int format, bos;
+    int format, bos, weights;
     int64_t seq_len, limit, batch, threads;
+    uint64_t memory_limit;
     bool json, quiet, dense;
 } eval_args;
 
-enum { N_OPTIONS = 17 };
+enum { N_OPTIONS = 19 };
 
 static void make_options(eval_args *a, cli_option out[N_OPTIONS])
 {
@@ -32,9 +33,15 @@ static void make_options(eval_args *a, cli_option out[N_OPTIONS])
         {"dense", NULL, "of a RUN: the model before pruning", CLI_FLAG, &a->dense, 0, 0, NULL},
         {"batch", "N", "chunks that go through the model at a time (1024 tokens' worth)", CLI_INT, &a->batch, 1,
          1 << 20, NULL},
-        {"backend", "NAME", "cpu, or auto: the best there is (auto)", CLI_STRING, &a->backend, 0, 0, NULL},
-        {"device", "N|NAME", "device of the backend", CLI_STRING, &a->device, 0, 0, NULL},
+        {"backend", "NAME", "cpu, opencl, or auto: the first device that is no CPU, else cpu (auto)", CLI_STRING,
+         &a->backend, 0, 0, NULL},
+        {"device", "N|NAME", "index, name or part of a name, as 'pollard devices' lists them", CLI_STRING, &a->device,
+         0, 0, NULL},
+        {"weights", "TYPE", "what weights are stored as; 16 bits need opencl (auto: f32)", CLI_CHOICE, &a->weights, 0,
+         0, pol_weight_names},
         {"threads", "N", "CPU threads (all)", CLI_INT, &a->threads, 0, 4096, NULL},
+        {"memory-limit", "SIZE", "refuse what needs more (what is free; of a device's own memory: all)", CLI_SIZE,
+         &a->memory_limit, 0, 0, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &a->json, 0, 0, NULL},
         {"quiet", NULL, "print nothing on success", CLI_FLAG, &a->quiet, 0, 0, NULL},
         {NULL, NULL, NULL, CLI_FLAG, NULL, 0, 0, NULL},
@@ -67,6 +74,17 @@ static pol_status on_progress(void *user, int64_t done, int64_t total)
     return POL_OK;
 }
 
+/* Before anything is on the device. */
+static pol_status check_memory(pol_context *ctx, const char *path, const eval_args *a, const evaluation *e,
+                               int64_t max_tokens)
+{
+    const pol_config *c = pol_source_config(e->target.src);
+    const uint64_t ids = (uint64_t)(e->text.n * e->text.seq_len) * sizeof *e->text.ids;
+    pol_memory memory;
+    pol_memory_plan(c, e->be, max_tokens, e->text.seq_len, ids + pol_model_host_bytes(c), a->memory_limit, &memory);
+    return pol_memory_check(ctx, path, &memory);
+}
+
 static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *a, const pol_protocol *protocol,
                            evaluation *e, pol_perplexity *p)
 {
@@ -81,13 +99,18 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     POL_TRY(pol_tokenizer_open(e->target.src, &e->tok));
     const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field, .separator = a->separator};
     POL_TRY(pol_sequences_read(ctx, e->tok, c->vocab, &a->text, 1, &o, seq_len, bos, a->limit, &e->text));
-    POL_TRY(pol_backend_open(
-        ctx, &(pol_backend_options){.name = a->backend, .device = a->device, .threads = (int32_t)a->threads}, &e->be));
+    POL_TRY(pol_backend_open(ctx,
+                             &(pol_backend_options){.name = a->backend,
+                                                    .device = a->device,
+                                                    .threads = (int32_t)a->threads,
+                                                    .weights = pol_weight_names[a->weights]},
+                             &e->be));
+    /* As many tokens at a time as eight of the paper's chunks, at least one chunk. */
+    const int64_t batch = a->batch ? a->batch : seq_len < 1024 ? 1024 / seq_len : 1;
+    POL_TRY(check_memory(ctx, path, a, e, batch * seq_len));
     POL_TRY(pol_model_load(e->target.src, e->be, &e->model));
     if (e->target.mask && !a->dense)
         POL_TRY(pol_model_set_mask(e->model, e->target.mask));
-    /* As many tokens at a time as eight of the paper's chunks, at least one chunk. */
-    const int64_t batch = a->batch ? a->batch : seq_len < 1024 ? 1024 / seq_len : 1;
     POL_TRY(pol_forward_new(e->model, batch * seq_len, seq_len, &e->forward));
     POL_TRY(pol_eval_sequences(e->forward, &e->text, on_progress, &e->progress, p));
     /* A protocol with one of its parts changed is no longer it. */
@@ -99,14 +122,15 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
 static void print_text(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
 {
     const bool masked = e->target.mask && !a->dense;
+    char device[CLI_DEVICE_BYTES];
     printf("perplexity %.4f  nll %.6f", p->perplexity, p->nll);
     if (isfinite(p->standard_error))
         printf(" +- %.6f", p->standard_error);
     printf("\nprotocol %s, sequences of %lld, BOS %s, %lld tokens in %lld chunks (%lld bad) of %s (%s)\n", p->protocol,
            (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, (long long)p->chunks,
            (long long)p->bad_chunks, a->text, pol_text_format_name(p->format));
-    printf("model %s%s, tokenizer %s, %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok),
-           pol_backend_info(e->be)->name);
+    printf("model %s%s, tokenizer %s\n%s, weights in %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok),
+           cli_device(device, pol_backend_info(e->be)), pol_backend_weights(e->be));
 }
 
 static json_t *result_json(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
@@ -122,6 +146,7 @@ static json_t *result_json(const char *path, const eval_args *a, const evaluatio
     json_object_set_new(j, "params", json_integer((json_int_t)pol_config_total_params(&measured)));
     json_object_set_new(j, "tokenizer", json_string(pol_tokenizer_kind(e->tok)));
     json_object_set_new(j, "device", pol_device_json(pol_backend_info(e->be)));
+    json_object_set_new(j, "weights", json_string(pol_backend_weights(e->be)));
     return j;
 }
 

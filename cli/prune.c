@@ -7,14 +7,32 @@
 #include "pollard/json.h"
 #include "prune_options.h"
 
-static void print_plan(const pol_plan *p, FILE *out)
+/* Where the device has memory of its own, there are two to fit. */
+static void print_memory(const pol_memory *m, FILE *out)
 {
     char a[32], b[32], c[32], d[32];
-    fprintf(out, "plan    memory     %s: weights %s, activations %s, host data %s\n",
-            cli_bytes(a, (double)(p->weight_bytes + p->activation_bytes + p->host_bytes)),
-            cli_bytes(b, (double)p->weight_bytes), cli_bytes(c, (double)p->activation_bytes),
-            cli_bytes(d, (double)p->host_bytes));
-    fprintf(out, "        available  %s\n", cli_bytes(a, (double)p->available_bytes));
+    const double device = (double)m->weight_bytes + (double)m->activation_bytes, host = (double)m->host_bytes;
+    cli_bytes(b, (double)m->weight_bytes);
+    cli_bytes(c, (double)m->activation_bytes);
+    if (m->shared) {
+        fprintf(out, "        memory     %s: weights %s, activations %s, host data %s\n", cli_bytes(a, device + host),
+                b, c, cli_bytes(d, host));
+        fprintf(out, "        available  %s\n", cli_bytes(a, (double)m->available_bytes));
+        return;
+    }
+    fprintf(out, "        memory     %s of %s on the device: weights %s, activations %s\n", cli_bytes(a, device),
+            cli_bytes(d, (double)m->device_bytes), b, c);
+    fprintf(out, "        host       %s of %s that are available\n", cli_bytes(a, host),
+            cli_bytes(d, (double)m->available_bytes));
+}
+
+static void print_plan(const pol_plan *p, FILE *out)
+{
+    char a[32], b[32], device[CLI_DEVICE_BYTES];
+    fprintf(out, "plan    device     %s\n", cli_device(device, &p->device));
+    fprintf(out, "        weights    in %s%s\n", p->weights,
+            p->memory.weight_bits < 32 ? ": rounded to it, where the model has more digits; sums are f32" : "");
+    print_memory(&p->memory, out);
     fprintf(out, "        variables  %lld of %lld units\n", (long long)p->variables, (long long)p->units);
     fprintf(out, "        forward    %lld sequences to learn in %lld steps,\n",
             (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps);
@@ -86,7 +104,7 @@ static void print_row(const char *name, const pol_outcome *x, const pol_outcome 
 
 static void print_result(const pol_prune_settings *o, const pol_prune_result *r)
 {
-    char time[32], memory[32];
+    char time[32], memory[32], device[32];
     printf("\n%-14s %10s  %7s  %10s  %18s  %12s\n", "", "parameters", "blocks", "MACs/token", "perplexity",
            "held-out NLL");
     print_row("dense", &r->dense, &r->dense);
@@ -100,8 +118,9 @@ static void print_result(const pol_prune_settings *o, const pol_prune_result *r)
     printf("forward sequences: %lld to learn, %lld to initialise, %lld to judge, %lld to evaluate\n",
            (long long)r->sequences[POL_PURPOSE_LEARN], (long long)r->sequences[POL_PURPOSE_INIT],
            (long long)r->sequences[POL_PURPOSE_HELD_OUT], (long long)r->sequences[POL_PURPOSE_EVAL]);
-    printf("mask of step %lld of %lld; wall time %s; peak memory %s\nrun: %s\n", (long long)r->chosen_step,
-           (long long)r->steps, cli_duration(time, r->seconds), cli_bytes(memory, (double)r->peak_bytes), o->out);
+    printf("mask of step %lld of %lld; wall time %s; peak memory %s, of buffers on the device %s\nrun: %s\n",
+           (long long)r->chosen_step, (long long)r->steps, cli_duration(time, r->seconds),
+           cli_bytes(memory, (double)r->peak_bytes), cli_bytes(device, (double)r->peak_device_bytes), o->out);
 }
 
 /* run.json as it stands, with the folder's name. */

@@ -9,7 +9,7 @@
 /* What was given; a value that no user can give where it was not. */
 typedef struct given {
     const char *out, *granularity, *init, *field, *separator, *eval_text, *protocol, *backend, *device;
-    int method, format, bos, baseline, score, schedule, budget, select;
+    int method, format, bos, weights, baseline, score, schedule, budget, select;
     int64_t passes, steps, seq_len, max_sequences, eval_limit, mask_samples, per_mask, window, seed, init_sequences,
         init_seq_len, held_out, eval_every, checkpoint_every, batch, threads;
     double keep, keep_heads, keep_channels, keep_attention, keep_mlp, lr, smin;
@@ -104,10 +104,15 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
          most, NULL},
         {"batch", "N", "sequences that go through the model at a time, at most (8)", CLI_INT, &g->batch, 1, 1 << 20,
          NULL},
-        {"backend", "NAME", "cpu, or auto: the best there is (auto)", CLI_STRING, &g->backend, 0, 0, NULL},
-        {"device", "N|NAME", "device of the backend", CLI_STRING, &g->device, 0, 0, NULL},
+        {"backend", "NAME", "cpu, opencl, or auto: the first device that is no CPU, else cpu (auto)", CLI_STRING,
+         &g->backend, 0, 0, NULL},
+        {"device", "N|NAME", "index, name or part of a name, as 'pollard devices' lists them", CLI_STRING, &g->device,
+         0, 0, NULL},
+        {"weights", "TYPE", "what weights are stored as; 16 bits need opencl (auto: f32; --resume: as they were)",
+         CLI_CHOICE, &g->weights, 0, 0, pol_weight_names},
         {"threads", "N", "CPU threads (all)", CLI_INT, &g->threads, 0, 4096, NULL},
-        {"memory-limit", "SIZE", "refuse to start above this (what is free)", CLI_SIZE, &g->memory_limit, 0, 0, NULL},
+        {"memory-limit", "SIZE", "refuse what needs more (what is free; of a device's own memory: all)", CLI_SIZE,
+         &g->memory_limit, 0, 0, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &c->json, 0, 0, NULL},
         {"verbose", NULL, "print the library's log", CLI_FLAG, &c->verbose, 0, 0, NULL},
         {"quiet", NULL, "print nothing on success", CLI_FLAG, &c->quiet, 0, 0, NULL},
@@ -213,7 +218,10 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
     OVER(o->eval_every, g->eval_every);
     OVER(o->checkpoint_every, g->checkpoint_every);
     OVER(o->batch, g->batch);
-    o->backend = (pol_backend_options){.name = g->backend, .device = g->device, .threads = (int32_t)g->threads};
+    o->backend = (pol_backend_options){.name = g->backend,
+                                       .device = g->device,
+                                       .threads = (int32_t)g->threads,
+                                       .weights = pol_weight_names[g->weights]};
     o->memory_limit = g->memory_limit;
     if (g->init && !pol_metric_find(g->init, &o->init))
         o->init_run = g->init;

@@ -25,6 +25,7 @@
 
 typedef enum pol_dtype { POL_F32 = 0, POL_F16, POL_BF16, POL_I32 } pol_dtype;
 size_t pol_dtype_size(pol_dtype t);
+const char *pol_dtype_name(pol_dtype t); /* "f32"; a literal */
 
 /* Device memory of `n` elements, in rows of `row`. Each backend embeds this as the first member of its own struct. A
  * row never exceeds info.max_buffer_bytes, what a driver gives at a time. A backend may hold a buffer of several rows,
@@ -100,7 +101,8 @@ typedef struct pol_nll_args {
 } pol_nll_args;
 
 /* Exchanges unit rows a[i] and b[i] of `w` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n
- * indices are different. `a`, `b` are host arrays. */
+ * indices are different. `a`, `b` are host arrays. In a buffer of several rows the unit divides the row, so that each
+ * lies in one. */
 typedef struct pol_swap_args {
     pol_view w;
     int64_t unit, n_units, n_pairs;
@@ -192,11 +194,11 @@ int64_t pol_nll_scratch(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops);
 
 /* What a backend offers to the registry (backends/registry.c). list appends to out[*n], of room for `cap` in all, and
- * raises *n; a device that cannot be used is listed with the reason, a missing driver is no failure but no device. open
- * makes one of the devices so listed. */
+ * raises *n; a device that cannot be used is listed with the reason. A driver that is missing or has no device is no
+ * failure: `note`, "" on entry, says so. open makes one of the devices so listed. */
 typedef struct pol_backend_driver {
     const char *name;
-    pol_status (*list)(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n);
+    pol_status (*list)(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES]);
     pol_status (*open)(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
                        pol_backend **out);
 } pol_backend_driver;

@@ -76,14 +76,33 @@ static void plan_buffers(const pol_config *c, pol_backend *be, pol_forward *f, p
     memcpy(out, all, sizeof all);
 }
 
+/* UINT64_MAX where that does not fit. */
+static uint64_t planned_bytes(const planned *p)
+{
+    uint64_t bytes;
+    return pol_mul_u64((uint64_t)p->n, pol_dtype_size(p->dtype), &bytes) ? bytes : UINT64_MAX;
+}
+
 uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
 {
     planned plan[BUFFERS];
     uint64_t bytes = 0;
     plan_buffers(c, be, &(pol_forward){.max_tokens = max_tokens, .max_seq_len = max_seq_len}, plan);
     for (size_t i = 0; i < BUFFERS; i++)
-        bytes += (uint64_t)plan[i].n * pol_dtype_size(plan[i].dtype);
+        if (!pol_add_u64(bytes, planned_bytes(&plan[i]), &bytes))
+            return UINT64_MAX;
     return bytes;
+}
+
+uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
+{
+    planned plan[BUFFERS];
+    uint64_t largest = 0;
+    plan_buffers(c, be, &(pol_forward){.max_tokens = max_tokens, .max_seq_len = max_seq_len}, plan);
+    for (size_t i = 0; i < BUFFERS; i++)
+        if (planned_bytes(&plan[i]) > largest)
+            largest = planned_bytes(&plan[i]);
+    return largest;
 }
 
 static pol_status make_buffers(pol_forward *f)

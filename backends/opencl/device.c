@@ -1,4 +1,4 @@
-/* device.c - which devices there are, what they report, and what follows from it. Nothing here goes by a name. */
+/* device.c - which devices there are and what they report. */
 #include <CL/cl_ext.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,12 +20,31 @@ static void ask(query *q, cl_device_info what, void *out, size_t size)
         q->failed = code;
 }
 
-/* Cut to `size`, always ended. OpenCL refuses to give the head of a text that is longer than the room for it. */
+/* A driver's text for a line on a terminal and for JSON: printable ASCII, no blanks around it, cut to `size`. */
+static void tidy(const char *text, char *out, size_t size)
+{
+    size_t n = 0;
+    for (text += strspn(text, " "); *text && n + 1 < size; text++)
+        out[n++] = *text >= ' ' && *text <= '~' ? *text : '?';
+    while (n && out[n - 1] == ' ')
+        n--;
+    out[n] = 0;
+}
+
+/* OpenCL refuses to give the head of a text that is longer than the room for it. */
 static void ask_text(query *q, cl_device_info what, char *out, size_t size)
 {
     char text[4096] = "";
     ask(q, what, text, sizeof text - 1);
-    snprintf(out, size, "%s", text);
+    tidy(text, out, size);
+}
+
+static void platform_name(cl_platform_id platform, char *out, size_t size)
+{
+    char text[1024] = "";
+    if (clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof text - 1, text, NULL) != CL_SUCCESS)
+        text[0] = 0;
+    tidy(text, out, size);
 }
 
 static bool has_word(const char *list, const char *word)
@@ -37,12 +56,12 @@ static bool has_word(const char *list, const char *word)
     return false;
 }
 
-static const char *type_name(cl_device_type type)
+static pol_device_type type_of(cl_device_type type)
 {
-    return type & CL_DEVICE_TYPE_GPU           ? "GPU"
-           : type & CL_DEVICE_TYPE_ACCELERATOR ? "accelerator"
-           : type & CL_DEVICE_TYPE_CPU         ? "CPU"
-                                               : "custom device";
+    return type & CL_DEVICE_TYPE_GPU           ? POL_DEVICE_GPU
+           : type & CL_DEVICE_TYPE_ACCELERATOR ? POL_DEVICE_ACCELERATOR
+           : type & CL_DEVICE_TYPE_CPU         ? POL_DEVICE_CPU
+                                               : POL_DEVICE_OTHER;
 }
 
 static void describe(cl_platform_id platform, cl_device_id device, int32_t index, pol_device_info *d)
@@ -52,12 +71,12 @@ static void describe(cl_platform_id platform, cl_device_id device, int32_t index
     cl_bool available = CL_FALSE, compiler = CL_FALSE, little = CL_FALSE, unified = CL_FALSE;
     cl_ulong memory = 0, largest = 0;
     cl_uint units = 0, bits = 0;
-    char version[128], driver[128], extensions[4096], platform_name[128] = "";
+    char version[128], driver[128], extensions[4096];
     int major = 0, minor = 0;
     memset(d, 0, sizeof *d);
     snprintf(d->backend, sizeof d->backend, "opencl");
     d->index = index;
-    clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof platform_name - 1, platform_name, NULL);
+    platform_name(platform, d->platform, sizeof d->platform);
     ask_text(&q, CL_DEVICE_NAME, d->name, sizeof d->name);
     ask_text(&q, CL_DEVICE_VERSION, version, sizeof version);
     ask_text(&q, CL_DRIVER_VERSION, driver, sizeof driver);
@@ -75,13 +94,12 @@ static void describe(cl_platform_id platform, cl_device_id device, int32_t index
     d->max_buffer_bytes = largest;
     d->fp16 = has_word(extensions, "cl_khr_fp16");
     d->host_memory = unified;
-    d->is_cpu = type & CL_DEVICE_TYPE_CPU && !(type & (CL_DEVICE_TYPE_GPU | CL_DEVICE_TYPE_ACCELERATOR));
-    snprintf(d->platform, sizeof d->platform, "%s", platform_name);
+    d->type = type_of(type);
     sscanf(version, "OpenCL %d.%d", &major, &minor);
-    snprintf(d->detail, sizeof d->detail, "%s, OpenCL %d.%d, %u compute units, %s, driver %.60s", type_name(type),
-             major, minor, units, d->fp16 ? "fp16" : "no fp16", driver);
+    snprintf(d->detail, sizeof d->detail, "OpenCL %d.%d, %u compute units, driver %.90s", major, minor, units, driver);
     if (q.failed != CL_SUCCESS)
-        snprintf(d->reason, sizeof d->reason, "it does not answer: clGetDeviceInfo gives %d", q.failed);
+        snprintf(d->reason, sizeof d->reason, "it does not answer: clGetDeviceInfo: %s (%d)",
+                 ocl_code_name(q.failed) ? ocl_code_name(q.failed) : "no known code", q.failed);
     else if (!available)
         snprintf(d->reason, sizeof d->reason, "its driver says that it is not available");
     else if (!compiler)
@@ -90,36 +108,78 @@ static void describe(cl_platform_id platform, cl_device_id device, int32_t index
         snprintf(d->reason, sizeof d->reason, "OpenCL %d.%d; 1.2 is needed", major, minor);
     else if (!little)
         snprintf(d->reason, sizeof d->reason, "it is big-endian");
-    else if (bits < 32 || !(type & (CL_DEVICE_TYPE_CPU | CL_DEVICE_TYPE_GPU | CL_DEVICE_TYPE_ACCELERATOR)))
-        snprintf(d->reason, sizeof d->reason, "a %s of %u address bits", type_name(type), bits);
+    else if (bits < 32)
+        snprintf(d->reason, sizeof d->reason, "%u address bits; 32 are needed", bits);
+    else if (d->type == POL_DEVICE_OTHER)
+        snprintf(d->reason, sizeof d->reason, "it is no CPU, GPU or accelerator");
     d->usable = !d->reason[0];
 }
 
 /* Called for each device; false: go no further. */
 typedef bool visit(void *to, cl_platform_id platform, cl_device_id device, int32_t index);
 
-/* No driver at all is CL_PLATFORM_NOT_FOUND_KHR from the loader; a platform may have no device. Neither is a failure.
- */
-static pol_status each_device(pol_context *ctx, visit *fn, void *to)
+/* What stands in the way of devices: the first call that failed, if any, and a sentence for people. */
+typedef struct obstacle {
+    const char *call;
+    cl_int code;
+    char note[POL_NOTE_BYTES];
+} obstacle;
+
+static void failed(obstacle *o, const char *call, cl_int code)
+{
+    if (o->code != CL_SUCCESS)
+        return;
+    o->call = call;
+    o->code = code;
+}
+
+static void add_note(obstacle *o, const char *platform, const char *call, cl_int code)
+{
+    const size_t n = strlen(o->note);
+    const char *name = ocl_code_name(code);
+    if (code == CL_DEVICE_NOT_FOUND)
+        snprintf(o->note + n, sizeof o->note - n, "%splatform '%.60s' has no device", n ? "; " : "", platform);
+    else
+        snprintf(o->note + n, sizeof o->note - n, "%s%s%.60s%s%s gives %s (%d)", n ? "; " : "",
+                 *platform ? "platform '" : "", platform, *platform ? "': " : "", call, name ? name : "no known code",
+                 code);
+}
+
+/* No driver at all is CL_PLATFORM_NOT_FOUND_KHR from the loader, or no platform. A platform that does not answer stands
+ * in the way of its own devices only. */
+static void each_device(visit *fn, void *to, obstacle *o)
 {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_device_id devices[MAX_DEVICES];
     cl_uint n_platforms = 0, n_devices = 0;
     int32_t index = 0;
-    const cl_int none = clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms);
-    if (none == CL_PLATFORM_NOT_FOUND_KHR)
-        return POL_OK;
-    POL_TRY(ocl_check(ctx, "platforms", "clGetPlatformIDs", none));
+    *o = (obstacle){.code = CL_SUCCESS};
+    const cl_int code = clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms);
+    if (code == CL_PLATFORM_NOT_FOUND_KHR || (code == CL_SUCCESS && n_platforms == 0)) {
+        snprintf(o->note, sizeof o->note,
+                 "no OpenCL driver (ICD) is installed: install the one for your device, or "
+                 "pocl-opencl-icd, which computes on the CPU");
+        return;
+    }
+    if (code != CL_SUCCESS) {
+        failed(o, "clGetPlatformIDs", code);
+        add_note(o, "", "clGetPlatformIDs", code);
+        return;
+    }
     for (cl_uint p = 0; p < n_platforms && p < MAX_PLATFORMS; p++) {
-        const cl_int code = clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &n_devices);
-        if (code == CL_DEVICE_NOT_FOUND)
+        char name[128];
+        const cl_int asked = clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &n_devices);
+        if (asked != CL_SUCCESS) {
+            platform_name(platforms[p], name, sizeof name);
+            add_note(o, name, "clGetDeviceIDs", asked);
+            if (asked != CL_DEVICE_NOT_FOUND)
+                failed(o, "clGetDeviceIDs", asked);
             continue;
-        POL_TRY(ocl_check(ctx, "devices", "clGetDeviceIDs", code));
+        }
         for (cl_uint i = 0; i < n_devices && i < MAX_DEVICES; i++)
             if (!fn(to, platforms[p], devices[i], index++))
-                return POL_OK;
+                return;
     }
-    return POL_OK;
 }
 
 typedef struct listing {
@@ -136,11 +196,14 @@ static bool list_one(void *to, cl_platform_id platform, cl_device_id device, int
     return true;
 }
 
-pol_status ocl_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n)
+pol_status ocl_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES])
 {
+    (void)ctx;
+    obstacle o;
     listing l = {.out = out, .cap = cap, .n = *n};
-    POL_TRY(each_device(ctx, list_one, &l));
+    each_device(list_one, &l, &o);
     *n = l.n;
+    memcpy(note, o.note, sizeof o.note);
     return POL_OK;
 }
 
@@ -165,32 +228,15 @@ static bool match_one(void *to, cl_platform_id platform, cl_device_id device, in
 pol_status ocl_find(pol_context *ctx, int32_t index, cl_platform_id *platform, cl_device_id *device,
                     pol_device_info *info)
 {
+    obstacle o;
     search s = {.index = index};
-    POL_TRY(each_device(ctx, match_one, &s));
+    each_device(match_one, &s, &o);
     if (!s.found)
-        return pol_fail(ctx, POL_EARG, "opencl: device %d is not there", index);
+        POL_TRY(ocl_check(ctx, "devices", o.call, o.code));
+    if (!s.found)
+        return pol_fail(ctx, POL_EARG, "opencl: device %d is not there%s%s", index, *o.note ? ": " : "", o.note);
     *platform = s.platform;
     *device = s.device;
     describe(s.platform, s.device, index, info);
-    return POL_OK;
-}
-
-pol_status ocl_profile_of(pol_context *ctx, cl_device_id device, ocl_profile *out)
-{
-    enum { USUAL_GROUP = 128, MOST_VECTOR = 16 };
-    cl_device_type type = 0;
-    cl_ulong largest = 0;
-    cl_uint width = 1;
-    size_t items = 1;
-    OCL_TRY(ctx, "device", clGetDeviceInfo, device, CL_DEVICE_TYPE, sizeof type, &type, NULL);
-    OCL_TRY(ctx, "device", clGetDeviceInfo, device, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof largest, &largest, NULL);
-    OCL_TRY(ctx, "device", clGetDeviceInfo, device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof width, &width, NULL);
-    OCL_TRY(ctx, "device", clGetDeviceInfo, device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof items, &items, NULL);
-    *out = (ocl_profile){.vector = 1, .group = 1, .piece_bytes = largest};
-    out->barriers = !(type & CL_DEVICE_TYPE_CPU);
-    while (2 * out->vector <= (int)pol_min_i64(width, MOST_VECTOR))
-        out->vector *= 2;
-    while (2 * out->group <= (int)pol_min_i64((int64_t)items, USUAL_GROUP))
-        out->group *= 2;
     return POL_OK;
 }

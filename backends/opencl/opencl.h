@@ -1,9 +1,10 @@
 /* opencl.h - what the parts of the OpenCL backend share.
  *
- *   device.c   which devices there are, what they report, and what follows from it
+ *   device.c   which devices there are and what they report
+ *   profile.c  how a device is used, which follows from what it reports
  *   backend.c  opening, closing, the op table
  *   buffer.c   device memory, in pieces where a driver gives less at a time
- *   program.c  kernels by name, built at first use; cache.c keeps built programs on disk
+ *   program.c  kernels by name, built at first use; cache.c keeps built programs on disk, in files of cachefile.c
  *   launch.c   one kernel launch; timing by markers
  *   status.c   codes of OpenCL and CLBlast as sentences
  *   gemm.c     products, by CLBlast; project and project_add
@@ -32,17 +33,38 @@ typedef struct ocl_profile {
     int vector;            /* floats a work-item takes at a time: 1, 2, 4, 8, 16 */
     int group;             /* work-items of a group with barriers; a power of two */
     uint64_t piece_bytes;  /* of one allocation, at most */
+    uint64_t align_bytes;  /* of where a sub-buffer may start */
+    int64_t slice_rows;    /* of weights that one product takes, at most */
+    uint64_t local_bytes;  /* of local memory that a work-group may have */
     const char *cache_dir; /* of built programs; NULL: none are kept */
     bool timing;           /* device time by op: ocl_times() */
 } ocl_profile;
 
+/* What a profile follows from. */
+typedef struct ocl_report {
+    cl_device_type type;
+    cl_uint vector_width; /* floats in a vector register */
+    size_t group_items;   /* of a work-group in one dimension, at most */
+    cl_ulong alloc_bytes, local_bytes;
+    cl_uint align_bits; /* of where a sub-buffer may start */
+} ocl_report;
+
 typedef struct ocl_program ocl_program;
+
+/* An answer of CLBlast's that is kept (gemm.c): floats that it wants for a product of these sizes. */
+typedef struct ocl_temp {
+    int64_t T, rows, row, floats;
+} ocl_temp;
+enum { OCL_TEMPS = 256 };
 
 typedef struct ocl_kernel {
     struct ocl_kernel *next;
     ocl_program *program;
     const char *name;
     cl_kernel kernel;
+    size_t group; /* work-items of its work-groups, where it has barriers: the profile's, or fewer where those are too
+                   * many for its registers or local memory */
+    size_t most_items; /* of a work-group, where it has none */
     uint64_t launches;
 } ocl_kernel;
 
@@ -73,6 +95,11 @@ typedef struct ocl {
     ocl_program *programs; /* lists, built as needed */
     ocl_kernel *kernels;
     struct ocl_timer *timer; /* with profile.timing */
+    ocl_temp temps[OCL_TEMPS];
+    cl_int late; /* why a size of scratch could not be told: ocl_late() */
+    char *cache_dir;         /* profile.cache_dir, our own copy */
+    bool cache_warned;       /* that it cannot be written */
+    uint64_t n_built, n_loaded; /* programs from source, from the cache; for tests */
     struct ocl_ring *ring;   /* swap.c; made by the first swap_units */
 } ocl;
 
@@ -86,9 +113,12 @@ typedef struct ocl_buf {
 static inline ocl *ocl_of(pol_backend *be) { return (ocl *)be; }
 
 /* device.c. Devices are numbered over all platforms, in the order in which the loader gives them. */
-pol_status ocl_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n);
+pol_status ocl_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES]);
 pol_status ocl_find(pol_context *ctx, int32_t index, cl_platform_id *platform, cl_device_id *device,
                     pol_device_info *info);
+
+/* profile.c */
+ocl_profile ocl_profile_from(const ocl_report *r);
 pol_status ocl_profile_of(pol_context *ctx, cl_device_id device, ocl_profile *out);
 
 /* backend.c. `profile` NULL: as the device reports. On success *out is yours: pol_backend_close(). */
@@ -98,6 +128,13 @@ pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *p
 /* status.c. POL_OK for CL_SUCCESS, else the failure of `call` (an entry point) on behalf of `what`. */
 pol_status ocl_check(pol_context *ctx, const char *what, const char *call, cl_int code);
 const char *ocl_code_name(cl_int code); /* "CL_OUT_OF_RESOURCES"; NULL where it is no code of OpenCL's or CLBlast's */
+
+/* gemm_scratch gives a number and no status. Where CLBlast fails to tell it, that comes out of the next call for memory,
+ * transfer or sync: before anything is computed in a scratch that is too small. */
+static inline pol_status ocl_late(ocl *cl)
+{
+    return ocl_check(cl->base.ctx, "gemm_scratch", "CLBlastSGemmTempBufferSize", cl->late);
+}
 
 #define OCL_TRY(ctx, what, entry, ...) POL_TRY(ocl_check(ctx, what, #entry, entry(__VA_ARGS__)))
 
@@ -130,6 +167,13 @@ pol_status ocl_kernel_get(ocl *cl, const char *stem, const char *name, const cha
 void ocl_programs_free(ocl *cl);
 /* Launches so far of every kernel of that name; for tests. */
 uint64_t ocl_launches(const ocl *cl, const char *name);
+
+/* cache.c. The key of a program of this text, built with these options on this device by this driver; "" where none are
+ * kept. With it: the program as an earlier start built it, false where it has to be built from source; and keeping it.
+ * None of this fails, the log says why a program is built again. */
+void ocl_cache_key(const ocl *cl, const pol_bytes *text, const char *options, char key[33]);
+bool ocl_cache_load(ocl *cl, const char *stem, const char *key, const char *options, cl_program *out);
+void ocl_cache_store(ocl *cl, const char *stem, const char *key, cl_program program);
 
 /* launch.c */
 typedef struct ocl_range {

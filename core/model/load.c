@@ -177,6 +177,17 @@ static int64_t widest_input(const pol_config *c)
     return widest;
 }
 
+/* A piece holds a row of every matrix and every vector whole. */
+static int64_t piece_elements(const pol_config *c)
+{
+    return pol_max_i64(PIECE, pol_max_i64(2 * c->hidden, 2 * widest_input(c)));
+}
+
+uint64_t pol_model_host_bytes(const pol_config *c)
+{
+    return (uint64_t)(widest_input(c) * c->hidden + 2 * piece_elements(c)) * sizeof(float);
+}
+
 pol_status pol_model_load(pol_source *src, pol_backend *be, pol_model **out)
 {
     *out = NULL;
@@ -187,9 +198,7 @@ pol_status pol_model_load(pol_source *src, pol_backend *be, pol_model **out)
     m->ctx = ctx;
     m->be = be;
     m->config = *pol_source_config(src);
-    loader ld = {.src = src, .m = m};
-    /* A piece holds a row of every matrix and every vector whole. */
-    ld.piece_n = pol_max_i64(PIECE, pol_max_i64(2 * m->config.hidden, 2 * widest_input(&m->config)));
+    loader ld = {.src = src, .m = m, .piece_n = piece_elements(&m->config)};
     pol_status s = pol_units_new(ctx, &m->config, &m->units);
     if (s == POL_OK)
         s = pol_arrangement_new(m->units, &m->arrangement);
@@ -221,6 +230,20 @@ uint64_t pol_model_bytes(const pol_config *c, const pol_backend *be)
         vectors += c->mlp_bias && F ? 2 * F + C : 0;
     }
     return (uint64_t)weights * pol_dtype_size(be->weight_dtype) + (uint64_t)vectors * sizeof(float);
+}
+
+uint64_t pol_model_largest_row(const pol_config *c, const pol_backend *be)
+{
+    int64_t matrix = c->hidden, vector = c->hidden;
+    for (int32_t l = 0; l < c->n_layers; l++) {
+        const int64_t G = c->layers[l].n_groups, F = pol_padded(be, c->layers[l].ffn);
+        matrix = pol_max_i64(matrix, pol_max_i64(G ? pol_qkv_rows(c) : 0, F ? 2 : 0) * c->hidden);
+        vector = pol_max_i64(vector, c->qkv_bias ? G * pol_qkv_rows(c) : 0);
+        vector = pol_max_i64(vector, c->mlp_bias ? 2 * F : 0);
+    }
+    const uint64_t matrix_bytes = (uint64_t)matrix * pol_dtype_size(be->weight_dtype);
+    const uint64_t vector_bytes = (uint64_t)vector * sizeof(float);
+    return matrix_bytes > vector_bytes ? matrix_bytes : vector_bytes;
 }
 
 void pol_model_free(pol_model *m)

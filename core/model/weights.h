@@ -37,6 +37,9 @@ struct pol_model {
 /* POL_EARG for a torn model. */
 pol_status pol_model_check_whole(const pol_model *m);
 
+/* Bytes of the largest row of the buffers that pol_model_load makes (pol_buf). */
+uint64_t pol_model_largest_row(const pol_config *c, const pol_backend *be);
+
 /* Elements of one unit in each buffer. */
 static inline int64_t pol_qkv_rows(const pol_config *c) { return (int64_t)(c->heads_per_group + 2) * c->head_dim; }
 static inline int64_t pol_ctx_cols(const pol_config *c) { return (int64_t)c->heads_per_group * c->head_dim; }

@@ -33,24 +33,36 @@ json_t *pol_sequences_json(const int64_t sequences[POL_PURPOSES])
     return j;
 }
 
+/* jansson counts up to INT64_MAX. */
+static json_t *bytes(uint64_t n) { return json_integer((json_int_t)(n < INT64_MAX ? n : INT64_MAX)); }
+
 json_t *pol_plan_json(const pol_plan *p)
 {
-    return json_pack("{sI sI sI sI sI sI sI so sI sf sb}", "weight_bytes", (json_int_t)p->weight_bytes,
-                     "activation_bytes", (json_int_t)p->activation_bytes, "host_bytes", (json_int_t)p->host_bytes,
-                     "available_bytes", (json_int_t)p->available_bytes, "units", (json_int_t)p->units, "variables",
-                     (json_int_t)p->variables, "steps", (json_int_t)p->steps, "forward_sequences",
+    const pol_memory *m = &p->memory;
+    return json_pack("{so ss so so so so so sb sI sI sI so sI sf sb}", "device", pol_device_json(&p->device), "weights",
+                     p->weights, "weight_bytes", bytes(m->weight_bytes), "activation_bytes", bytes(m->activation_bytes),
+                     "host_bytes", bytes(m->host_bytes), "device_bytes", bytes(m->device_bytes), "available_bytes",
+                     bytes(m->available_bytes), "shared_memory", (int)m->shared, "units", (json_int_t)p->units,
+                     "variables", (json_int_t)p->variables, "steps", (json_int_t)p->steps, "forward_sequences",
                      pol_sequences_json(p->sequences), "tokens", (json_int_t)p->tokens, "seconds", p->seconds,
                      "text_assumed", (int)p->text_assumed);
 }
 
 json_t *pol_device_json(const pol_device_info *d)
 {
-    json_t *j = json_pack("{ss si ss sI sI ss sb}", "backend", d->backend, "index", (int)d->index, "name", d->name,
-                          "memory_bytes", (json_int_t)d->memory_bytes, "max_buffer_bytes",
-                          (json_int_t)d->max_buffer_bytes, "detail", d->detail, "usable", (int)d->usable);
+    json_t *j = json_pack("{ss si ss ss ss so so sb sb ss sb}", "backend", d->backend, "index", (int)d->index, "name",
+                          d->name, "platform", d->platform, "type", pol_device_type_names[d->type], "memory_bytes",
+                          bytes(d->memory_bytes), "max_buffer_bytes", bytes(d->max_buffer_bytes), "host_memory",
+                          (int)d->host_memory, "fp16", (int)d->fp16, "detail", d->detail, "usable", (int)d->usable);
     if (!d->usable)
         json_object_set_new(j, "reason", json_string(d->reason));
     return j;
+}
+
+json_t *pol_backend_json(const pol_backend_summary *b)
+{
+    return json_pack("{ss sb sI so}", "name", b->name, "built", (int)b->built, "devices", (json_int_t)b->n_devices,
+                     "note", b->note[0] ? json_string(b->note) : json_null());
 }
 
 json_t *pol_config_json(const pol_config *c)

@@ -44,5 +44,8 @@ pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_ou
 pol_status pol_job_new_json(pol_job *r, const json_t *old);
 pol_status pol_job_write_json(pol_job *r, const char *status);
 pol_status pol_job_read_results(pol_job *r, const json_t *old);
+/* Keeps the devices that the run has been on before; one that goes on with another is said to. That is no obstacle, but
+ * no number is then what one device alone would have given. */
+void pol_job_note_device(pol_job *r, const json_t *old);
 
 #endif

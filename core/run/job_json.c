@@ -2,6 +2,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/backend.h"
 #include "core/base/json.h"
 #include "core/run/job.h"
 
@@ -12,9 +13,10 @@ pol_status pol_job_new_json(pol_job *r, const json_t *old)
     const time_t now = time(NULL);
     struct tm utc;
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    r->json = json_pack("{ss si ss ss ss so s{ss ss ss}}", "format", "pollard-run", "version", 1, "pollard",
-                        pol_version(), "started", date, "status", "running", "settings", pol_settings_json(&r->o),
-                        "device", "backend", d->backend, "name", d->name, "detail", d->detail);
+    r->json =
+        json_pack("{ss si ss ss ss so s{ss ss ss ss}}", "format", "pollard-run", "version", 1, "pollard", pol_version(),
+                  "started", date, "status", "running", "settings", pol_settings_json(&r->o), "device", "backend",
+                  d->backend, "name", d->name, "detail", d->detail, "weights", pol_backend_weights(r->in.be));
     if (!r->json)
         return pol_fail(r->ctx, POL_EARG, "%s: the settings cannot be recorded: one of them is not UTF-8",
                         r->folder.json);
@@ -37,6 +39,7 @@ static json_t *results_json(const pol_job *r)
     json_object_set_new(results, "chosen_step", json_integer(r->result->chosen_step));
     json_object_set_new(results, "seconds", json_real(pol_seconds() - r->started));
     json_object_set_new(results, "peak_memory_bytes", json_integer((json_int_t)pol_memory_peak()));
+    json_object_set_new(results, "peak_device_bytes", json_integer((json_int_t)r->in.be->bytes_peak));
     return results;
 }
 
@@ -50,7 +53,7 @@ pol_status pol_job_write_json(pol_job *r, const char *status)
 pol_status pol_job_read_results(pol_job *r, const json_t *old)
 {
     json_t *results, *used;
-    int64_t peak;
+    int64_t peak, peak_device;
     const char *where = r->folder.json;
     POL_TRY(pol_json_object(r->ctx, where, old, "results", &results));
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "dense"), &r->result->dense));
@@ -62,6 +65,32 @@ pol_status pol_job_read_results(pol_job *r, const json_t *old)
     POL_TRY(pol_json_int(r->ctx, where, results, "chosen_step", 0, INT64_MAX, &r->result->chosen_step));
     POL_TRY(pol_json_num(r->ctx, where, results, "seconds", 0, 1e300, &r->result->seconds));
     POL_TRY(pol_json_int(r->ctx, where, results, "peak_memory_bytes", 0, INT64_MAX, &peak));
+    POL_TRY(pol_json_int(r->ctx, where, results, "peak_device_bytes", 0, INT64_MAX, &peak_device));
     r->result->peak_bytes = (uint64_t)peak;
+    r->result->peak_device_bytes = (uint64_t)peak_device;
     return POL_OK;
+}
+
+static const char *word(const json_t *device, const char *key)
+{
+    const char *text = json_string_value(json_object_get(device, key));
+    return text ? text : "?";
+}
+
+void pol_job_note_device(pol_job *r, const json_t *old)
+{
+    const json_t *was = json_object_get(old, "device"), *is = json_object_get(r->json, "device");
+    json_t *earlier = json_object_get(old, "earlier_devices");
+    if (json_is_array(earlier))
+        json_object_set(r->json, "earlier_devices", earlier);
+    if (!strcmp(word(was, "backend"), word(is, "backend")) && !strcmp(word(was, "name"), word(is, "name")) &&
+        !strcmp(word(was, "weights"), word(is, "weights")))
+        return;
+    earlier = json_is_array(earlier) ? json_deep_copy(earlier) : json_array();
+    json_array_append_new(earlier, json_deep_copy(was));
+    json_object_set_new(r->json, "earlier_devices", earlier);
+    pol_log(r->ctx, POL_LOG_WARN,
+            "the run goes on with %s (%s, weights in %s), so far it was with %s (%s, %s): numbers round differently",
+            word(is, "backend"), word(is, "name"), word(is, "weights"), word(was, "backend"), word(was, "name"),
+            word(was, "weights"));
 }

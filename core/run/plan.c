@@ -3,6 +3,7 @@
 
 #include "core/backend.h"
 #include "core/run/run.h"
+#include "pollard/model.h"
 
 /* Multiply-accumulates a second of this device, by one projection of the model's own MLP shape. */
 static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, double *rate)
@@ -45,7 +46,8 @@ static int64_t judgements(const pol_prune_settings *o)
     return 3 + (steps ? 1 + (every ? (steps - 1) / every : 0) : 0);
 }
 
-/* Host memory besides the device's: ids, a gradient, K masks, snapshots, the metric's streams. */
+/* Host memory besides the device's: ids, a gradient, K masks, snapshots; the weights on their way, later the metric's
+ * streams. */
 static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
 {
     const uint64_t n = (uint64_t)in->units->n;
@@ -53,10 +55,8 @@ static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, co
         (uint64_t)(in->text.n * in->text.seq_len + in->init.n * in->init.seq_len + in->eval.n * in->eval.seq_len);
     const uint64_t streams = (uint64_t)(in->init.n * in->init.seq_len) * (uint64_t)c->hidden * sizeof(float);
     const uint64_t learning = n * (8 * sizeof(float) + (uint64_t)o->learn.mask_samples);
-    const uint64_t tensor = (uint64_t)c->hidden *
-                            (uint64_t)pol_max_i64(c->ffn, (int64_t)c->n_groups * c->heads_per_group * c->head_dim) *
-                            sizeof(float);
-    return ids * sizeof(int32_t) + learning + (streams > tensor ? streams : tensor);
+    const uint64_t loading = pol_model_host_bytes(c);
+    return ids * sizeof(int32_t) + learning + (streams > loading ? streams : loading);
 }
 
 pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan)
@@ -64,10 +64,10 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     const pol_config *c = pol_source_config(in->src);
     memset(plan, 0, sizeof *plan);
     plan->text_assumed = !o->n_data;
-    plan->weight_bytes = pol_model_bytes(c, in->be);
-    plan->activation_bytes = pol_forward_bytes(c, in->be, in->max_tokens, in->max_seq_len);
-    plan->host_bytes = host_bytes(o, in, c);
-    plan->available_bytes = o->memory_limit ? o->memory_limit : pol_memory_available();
+    plan->device = in->be->info;
+    plan->weights = pol_backend_weights(in->be);
+    pol_memory_plan(c, in->be, in->max_tokens, in->max_seq_len, host_bytes(o, in, c), o->memory_limit, &plan->memory);
+    POL_TRY(pol_memory_check(in->ctx, o->model, &plan->memory));
     plan->units = in->units->n;
     for (int k = 0; k < POL_UNIT_KINDS; k++)
         plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
@@ -88,14 +88,6 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     POL_TRY(measure_rate(in->be, c, pol_min_i64(in->max_tokens, 1024), &rate));
     /* A quarter more than the matrix products, as measured by bench/. */
     plan->seconds = 1.25 * (tokens_init * blocks + tokens_masked * masked + tokens_eval * whole) / rate;
-
-    const uint64_t need = plan->weight_bytes + plan->activation_bytes + plan->host_bytes;
-    if (need > plan->available_bytes)
-        return pol_fail(in->ctx, POL_ELIMIT,
-                        "%s: needs %.2f GiB (weights %.2f, activations %.2f, host data %.2f), %.2f GiB are available",
-                        o->model, (double)need / 0x1p30, (double)plan->weight_bytes / 0x1p30,
-                        (double)plan->activation_bytes / 0x1p30, (double)plan->host_bytes / 0x1p30,
-                        (double)plan->available_bytes / 0x1p30);
     return POL_OK;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backend.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/run/job.h"
@@ -154,6 +155,7 @@ static pol_status restore(pol_job *r, const json_t *old)
     if (r->trainer)
         POL_TRY(pol_trainer_set(r->trainer, r->ck.step, &r->ck.estimator));
     POL_TRY(pol_model_set_order(r->model, r->ck.order));
+    pol_job_note_device(r, old);
     r->begun = true;
     return POL_OK;
 }
@@ -223,6 +225,7 @@ static pol_status finish(pol_job *r)
     memcpy(r->result->sequences, r->sequences, sizeof r->sequences);
     r->result->seconds = pol_seconds() - r->started;
     r->result->peak_bytes = pol_memory_peak();
+    r->result->peak_device_bytes = r->in.be->bytes_peak;
     return pol_job_write_json(r, "done");
 }
 
@@ -253,6 +256,14 @@ static pol_status work(pol_job *r, const json_t *old)
     return finish(r);
 }
 
+/* Weights of another type are another model: without a word about it a run keeps what it has. */
+static void keep_weights(pol_prune_settings *o, const json_t *old)
+{
+    const char *was = json_string_value(json_object_get(json_object_get(old, "device"), "weights"));
+    if (was && (!o->backend.weights || !strcmp(o->backend.weights, pol_weight_names[0])))
+        o->backend.weights = was;
+}
+
 /* Inputs and plan; and the record of what the folder holds (*old, yours; NULL where it is new), which this call must
  * agree with. */
 static pol_status prepare(pol_job *r, json_t **old)
@@ -261,6 +272,7 @@ static pol_status prepare(pol_job *r, json_t **old)
     if (pol_path_exists(r->folder.json)) {
         POL_TRY(pol_run_json_read(r->ctx, r->folder.json, old));
         r->saved = pol_path_exists(r->folder.checkpoint);
+        keep_weights(&r->o, *old);
     }
     POL_TRY(pol_inputs_open(r->ctx, &r->o, &r->in));
     POL_TRY(pol_plan_make(&r->o, &r->in, &plan));

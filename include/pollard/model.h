@@ -21,6 +21,8 @@ POL_API const pol_config *pol_model_config(const pol_model *m);
 POL_API const pol_units *pol_model_units(const pol_model *m);
 /* Device bytes that pol_model_load will take. */
 POL_API uint64_t pol_model_bytes(const pol_config *c, const pol_backend *be);
+/* Host bytes that it takes on the way. */
+POL_API uint64_t pol_model_host_bytes(const pol_config *c);
 
 /* Makes the forward pass compute the masked model: swaps unit rows until the kept ones come first. NULL = dense. Cost:
  * the rows that differ from the last mask. `mask` is [units->n], read during the call. A failure may leave the rows
@@ -38,7 +40,7 @@ POL_API pol_status pol_model_set_order(pol_model *m, const int32_t *order);
  * and must outlive *out, which on success is yours: pol_forward_free(). */
 POL_API pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len, pol_forward **out);
 POL_API void pol_forward_free(pol_forward *f); /* takes NULL */
-/* Device bytes that pol_forward_new will take. */
+/* Device bytes that pol_forward_new will take; UINT64_MAX where they cannot be counted. */
 POL_API uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len);
 
 /* Negative log-likelihood of each next token, nats: ids [B, S] on the host; nll [B, S - 1] (may be NULL); loss [B] =

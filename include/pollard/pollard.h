@@ -10,6 +10,7 @@
 #include "pollard/export.h"
 #include "pollard/learn.h"
 #include "pollard/mask.h"
+#include "pollard/memory.h"
 #include "pollard/model.h"
 #include "pollard/run.h"
 #include "pollard/score.h"

@@ -11,6 +11,7 @@
 #include "pollard/device.h"
 #include "pollard/eval.h"
 #include "pollard/learn.h"
+#include "pollard/memory.h"
 #include "pollard/score.h"
 
 #ifdef __cplusplus
@@ -71,7 +72,7 @@ typedef struct pol_prune_settings {
     /* the machine */
     int64_t batch; /* sequences that go through the model at a time, at most */
     pol_backend_options backend;
-    uint64_t memory_limit; /* bytes; 0 = what is free */
+    uint64_t memory_limit; /* bytes, as in pol_memory_plan; 0 = none */
 } pol_prune_settings;
 
 /* The preset of a method; model, data, out and keep are left to the caller. */
@@ -81,9 +82,9 @@ POL_API void pol_prune_defaults(pol_method method, pol_prune_settings *o);
 POL_API pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o);
 
 typedef struct pol_plan {
-    uint64_t weight_bytes, activation_bytes; /* on the device */
-    uint64_t host_bytes;                     /* besides: sequences, probabilities, streams of the metric */
-    uint64_t available_bytes;
+    pol_device_info device;
+    const char *weights; /* what they are stored as: pol_backend_weights() */
+    pol_memory memory;
     int64_t units, variables; /* in all; that are learnt */
     int64_t steps;
     int64_t sequences[POL_PURPOSES]; /* forward sequences */
@@ -106,7 +107,8 @@ typedef struct pol_prune_result {
     int64_t sequences[POL_PURPOSES]; /* forward sequences used */
     int64_t steps, chosen_step;
     double seconds;
-    uint64_t peak_bytes; /* resident memory of the process, its highest */
+    uint64_t peak_bytes;        /* resident memory of the process, its highest */
+    uint64_t peak_device_bytes; /* of buffers on the device */
 } pol_prune_result;
 
 /* What the caller is told. Any may be NULL. */

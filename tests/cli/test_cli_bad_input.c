@@ -222,9 +222,13 @@ static void budgets_that_cannot_be_met(void **state)
 static void memory_that_is_not_there(void **state)
 {
     cli *t = *state;
-    refused_clean(t, 3, PRUNE "--memory-limit 1M", "trained", "needs 0.00 GiB", "weights", "are available");
-    refused_clean(t, 3, PRUNE "--batch 1000000 --memory-limit 100G", "trained", "needs ", "100.00 GiB are available");
+    refused_clean(t, 3, PRUNE "--memory-limit 1M", "trained", "needs 1", "MiB (weights 0.43 MiB",
+                  "1.00 MiB are available");
+    refused_clean(t, 3, PRUNE "--batch 1000000 --memory-limit 100G", "trained", "needs ", "100.00 GiB are available",
+                  "a lower --batch or --seq-len needs less");
     refused_clean(t, 3, "estimate @model --keep 0.6 " SMALL "--memory-limit 1M", "trained", "needs ");
+    refused_clean(t, 3, "eval @model --text @held-out --memory-limit 1M --quiet", "trained", "needs ", "are available");
+    refused_clean(t, 3, "eval @model --text @held-out --batch 1000000 --quiet", "trained", "needs ", "--batch");
 }
 
 /* ---- places that cannot be written ---- */
@@ -408,7 +412,7 @@ static void wrong_usage(void **state)
     refused_clean(t, 2, PRUNE "--mask-samples 1", "mask_samples", "1");
     refused_clean(t, 2, PRUNE "--held-out 0", "held-out", "0");
     refused_clean(t, 2, PRUNE "--backend abacus", "'abacus'", "cpu");
-    refused_clean(t, 2, PRUNE "--device 7", "'7'");
+    refused_clean(t, 2, PRUNE "--device 7", "--backend says whose device 7 is meant");
     refused_clean(t, 2, "eval @model", "--text");
     refused_clean(t, 2, "eval --text @held-out", "which model");
     refused_clean(t, 2, "eval @model --text @held-out --protocol mine", "--protocol", "'mine'", "paper");

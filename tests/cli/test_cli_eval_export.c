@@ -1,4 +1,4 @@
-/* test_cli_eval_export.c - results out: eval, export, inspect, devices, help. */
+/* test_cli_eval_export.c - results out: eval, export, inspect, help. */
 #include <math.h>
 
 #include "pollard/pollard.h"
@@ -223,27 +223,13 @@ static void inspect_shows_shapes(void **state)
     json_decref(j);
 }
 
-static void devices_are_listed(void **state)
-{
-    cli *t = *state;
-    json_t *j = call_json(t, "devices --json");
-    const json_t *cpu = json_array_get(at(j, "devices"), 0);
-    assert_string_equal(text(cpu, "backend"), "cpu");
-    assert_true(json_is_true(at(cpu, "usable")));
-    assert_true(whole(cpu, "memory_bytes") > 0);
-    json_decref(j);
-    assert_call(t, 0, "devices");
-    assert_says(t->out, "cpu     0  ");
-    assert_call(t, 0, "devices --quiet");
-    assert_string_equal(t->out, "");
-}
-
 static void a_plan_is_printed_without_work(void **state)
 {
     cli *t = *state;
-    static const char *const keys[] = {"weight_bytes", "activation_bytes", "host_bytes",  "available_bytes",
-                                       "units",        "variables",        "steps",       "forward_sequences",
-                                       "tokens",       "seconds",          "text_assumed"};
+    static const char *const keys[] = {"device",       "weight_bytes",    "activation_bytes", "host_bytes",
+                                       "device_bytes", "available_bytes", "shared_memory",    "units",
+                                       "variables",    "steps",           "tokens",           "forward_sequences",
+                                       "seconds",      "text_assumed"};
     json_t *j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json");
     assert_keys(j, keys, COUNT(keys));
     assert_int_equal(whole(j, "steps"), 3000 / 16);
@@ -325,7 +311,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_run_finds_its_model_where_it_has_moved, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(blocks_that_are_gone_stay_gone, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(inspect_shows_shapes, cli_setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(devices_are_listed, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_plan_is_printed_without_work, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(help_is_there_for_each_command, cli_setup, cli_teardown),
     };

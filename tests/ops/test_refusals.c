@@ -194,6 +194,17 @@ static void test_swap_and_stats(void **state)
     REFUSED(pol_swap_units, a, b = low, POL_EARG, "swap_units: pair 0: unit 0 is named twice");
     REFUSED(pol_swap_units, a, b = outside, POL_EARG, "swap_units: pair 1: unit 4 is not one of 4");
     REFUSED(pol_swap_units, a, a = negative, POL_EARG, "swap_units: pair 0: unit -1 is not one of 4");
+    /* Where a buffer has rows, a unit lies in one: the backend may hold them in pieces. */
+    pol_buf *rows;
+    pol_swap_args in_rows = a;
+    assert_ok(ctx, pol_buf_new_rows(be, POL_F32, 3, 6, &rows));
+    in_rows.w = (pol_view){rows, 6};
+    assert_ok(ctx, pol_swap_units(be, &in_rows));
+    in_rows.n_units = 2;
+    in_rows.n_pairs = 1;
+    in_rows.b = &low[1];
+    REFUSED(pol_swap_units, in_rows, unit = 4, POL_ESHAPE, "swap_units: unit: 4 elements do not divide a row of 6");
+    pol_buf_free(be, rows);
 
     pol_activation_stats_args b = {
         .x = a.w, .sum = rig_zero(&r, POL_F32, 4), .sumsq = rig_zero(&r, POL_F32, 4), .T = 3, .N = 4};
@@ -304,10 +315,14 @@ static void test_devices(void **state)
     pol_device_info *list;
     int64_t n;
     assert_ok(ctx, pol_device_list(ctx, &list, &n));
-    int64_t cpu = -1;
-    for (int64_t i = 0; i < n; i++)
+    int64_t cpu = -1, best = -1; /* best: what auto is to take */
+    for (int64_t i = 0; i < n; i++) {
         if (strcmp(list[i].backend, "cpu") == 0)
             cpu = i;
+        if (best < 0 && list[i].usable && list[i].type != POL_DEVICE_CPU)
+            best = i;
+    }
+    best = best < 0 ? cpu : best;
     assert_true(cpu >= 0);
     assert_true(list[cpu].usable && list[cpu].memory_bytes > 0 && list[cpu].name[0] &&
                 strstr(list[cpu].detail, "OpenBLAS"));
@@ -321,17 +336,31 @@ static void test_devices(void **state)
     for (size_t i = 0; i < POL_COUNT(good); i++) {
         assert_ok(ctx, pol_backend_open(ctx, &good[i], &opened));
         assert_string_equal(pol_backend_info(opened)->backend,
-                            good[i].name && strcmp(good[i].name, "auto") ? good[i].name : list[0].backend);
+                            good[i].name && strcmp(good[i].name, "auto") ? good[i].name : list[best].backend);
         pol_backend_close(opened);
     }
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "abacus"}, &opened), POL_EARG,
-                 "backend: 'abacus' is not one of this build's");
+                 "backend: 'abacus' is none of opencl, cpu, auto");
     assert_null(opened);
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .device = "7"}, &opened), POL_EARG,
                  "device: '7'");
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = -1}, &opened), POL_EARG,
                  "threads: -1");
     pol_backend_close(NULL);
+
+    pol_backend_summary *backends;
+    int64_t n_backends, n_devices = 0;
+    assert_ok(ctx, pol_backend_list(ctx, &backends, &n_backends));
+    for (int64_t i = 0; i < n_backends; i++) {
+        n_devices += backends[i].n_devices;
+        assert_true(backends[i].built || backends[i].n_devices == 0);
+        assert_true(backends[i].n_devices > 0 || backends[i].note[0]);
+        if (backends[i].n_devices == 0)
+            assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = backends[i].name}, &opened),
+                         POL_EARG, backends[i].note);
+    }
+    assert_int_equal(n_devices, n);
+    pol_backend_list_free(ctx, backends);
     pol_device_list_free(ctx, list);
 }
 

@@ -1,0 +1,13 @@
+/* choose.h - which device of a list is meant. */
+#ifndef POL_CHOOSE_H
+#define POL_CHOOSE_H
+
+#include "core/base/base.h"
+#include "pollard/device.h"
+
+/* The rules of pol_backend_options. `backend` NULL: auto; else `list` has devices of that one alone. *out is of `list`.
+ * POL_EARG: the device is not there, cannot be used, or is one of several so called. */
+pol_status pol_device_choose(pol_context *ctx, const char *backend, const char *device, const pol_device_info *list,
+                             int64_t n, const pol_device_info **out);
+
+#endif

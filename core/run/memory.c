@@ -1,0 +1,101 @@
+/* memory.c - whether a model and passes over it fit, before anything of them is on the device. */
+#include "pollard/memory.h"
+
+#include <stdio.h>
+
+#include "core/backend.h"
+#include "core/forward.h"
+#include "core/model/weights.h"
+#include "core/run/run.h"
+
+/* UINT64_MAX where that does not fit: more than there is, wherever it is compared. */
+static uint64_t sum(uint64_t a, uint64_t b)
+{
+    uint64_t total;
+    return pol_add_u64(a, b, &total) ? total : UINT64_MAX;
+}
+
+static const char *size(char buf[32], uint64_t bytes)
+{
+    const bool small = bytes < UINT64_C(1) << 30;
+    snprintf(buf, 32, "%.2f %s", (double)bytes / (small ? 0x1p20 : 0x1p30), small ? "MiB" : "GiB");
+    return buf;
+}
+
+void pol_memory_plan(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len, uint64_t host_bytes,
+                     uint64_t limit, pol_memory *out)
+{
+    const pol_device_info *d = &be->info;
+    *out = (pol_memory){
+        .weight_bytes = pol_model_bytes(c, be),
+        .activation_bytes = pol_forward_bytes(c, be, max_tokens, max_seq_len),
+        .host_bytes = host_bytes,
+        .largest_row = pol_model_largest_row(c, be),
+        .largest_buffer = pol_forward_largest_buffer(c, be, max_tokens, max_seq_len),
+        .weight_bits = (int32_t)(8 * pol_dtype_size(be->weight_dtype)),
+        .shared = d->host_memory,
+        .device_bytes = limit && limit < d->memory_bytes && !d->host_memory ? limit : d->memory_bytes,
+        .available_bytes = limit && d->host_memory ? limit : pol_memory_available(),
+        .max_buffer_bytes = d->max_buffer_bytes,
+    };
+}
+
+/* Fewer tokens at a time are no help where the weights alone are too large. */
+static const char *remedy(const pol_memory *m, uint64_t room)
+{
+    if (m->weight_bytes <= room)
+        return "a lower --batch or --seq-len needs less";
+    return m->weight_bits > 16 ? "--weights bf16 halves the weights, on a backend that takes it"
+                               : "a --device with more memory is needed";
+}
+
+static pol_status check_host(pol_context *ctx, const char *model, const pol_memory *m)
+{
+    char need[32], there[32], weights[32], activations[32], host[32];
+    const uint64_t device = sum(m->weight_bytes, m->activation_bytes);
+    const uint64_t all = m->shared ? sum(device, m->host_bytes) : m->host_bytes;
+    if (all <= m->available_bytes)
+        return POL_OK;
+    size(need, all);
+    size(there, m->available_bytes);
+    if (!m->shared)
+        return pol_fail(ctx, POL_ELIMIT,
+                        "%s: needs %s of the host's memory, %s are available; fewer sequences need less", model, need,
+                        there);
+    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s (weights %s, activations %s, host data %s), %s are available; %s",
+                    model, need, size(weights, m->weight_bytes), size(activations, m->activation_bytes),
+                    size(host, m->host_bytes), there, remedy(m, m->available_bytes));
+}
+
+static pol_status check_device(pol_context *ctx, const char *model, const pol_memory *m)
+{
+    char need[32], there[32], weights[32], activations[32];
+    const uint64_t all = sum(m->weight_bytes, m->activation_bytes);
+    if (all <= m->device_bytes)
+        return POL_OK;
+    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s on the device (weights %s, activations %s), which has %s; %s", model,
+                    size(need, all), size(weights, m->weight_bytes), size(activations, m->activation_bytes),
+                    size(there, m->device_bytes), remedy(m, m->device_bytes));
+}
+
+static pol_status check_buffers(pol_context *ctx, const char *model, const pol_memory *m)
+{
+    char need[32], there[32];
+    if (m->largest_buffer > m->max_buffer_bytes)
+        return pol_fail(ctx, POL_ELIMIT,
+                        "%s: needs %s of activations in one buffer, the device gives %s at a time; a lower --batch or "
+                        "--seq-len needs less",
+                        model, size(need, m->largest_buffer), size(there, m->max_buffer_bytes));
+    if (m->largest_row > m->max_buffer_bytes)
+        return pol_fail(ctx, POL_ELIMIT, "%s: needs %s for one row of weights, the device gives %s at a time; %s",
+                        model, size(need, m->largest_row), size(there, m->max_buffer_bytes),
+                        m->weight_bits > 16 ? "--weights bf16 halves it" : "another --device is needed");
+    return POL_OK;
+}
+
+pol_status pol_memory_check(pol_context *ctx, const char *model, const pol_memory *m)
+{
+    POL_TRY(check_host(ctx, model, m));
+    POL_TRY(check_device(ctx, model, m));
+    return check_buffers(ctx, model, m);
+}

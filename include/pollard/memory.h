@@ -1,0 +1,37 @@
+/* memory.h - what a model and passes over it take, known before any of it is taken. */
+#ifndef POLLARD_MEMORY_H
+#define POLLARD_MEMORY_H
+
+#include "pollard/config.h"
+#include "pollard/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pol_memory {
+    /* Needed. */
+    uint64_t weight_bytes, activation_bytes; /* on the device, to the byte */
+    uint64_t host_bytes;                     /* besides, about */
+    uint64_t largest_row;                    /* of the weights, which a device may hold in pieces of whole rows */
+    uint64_t largest_buffer;                 /* of the activations, which are held whole */
+    int32_t weight_bits;                     /* of an element of the matrices: 16 or 32 */
+    /* There. */
+    bool shared;               /* the device's memory is the host's */
+    uint64_t device_bytes;     /* all that the device has, used or not; or less, by the limit */
+    uint64_t available_bytes;  /* what is free of the host's */
+    uint64_t max_buffer_bytes; /* of the device's, at a time */
+} pol_memory;
+
+/* For pol_model_load(), and pol_forward_new() with these sizes; `host_bytes` besides. `limit` bytes, 0 = none, stand
+ * for what is free where the memory is shared, else for what the device has, if that is more. Takes nothing. */
+POL_API void pol_memory_plan(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len,
+                             uint64_t host_bytes, uint64_t limit, pol_memory *out);
+/* POL_ELIMIT, with what `model` needs, what there is and what to do, where it does not fit. To be called before the
+ * first buffer is made. */
+POL_API pol_status pol_memory_check(pol_context *ctx, const char *model, const pol_memory *m);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
