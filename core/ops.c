@@ -34,6 +34,8 @@ static bool dtype_known(pol_dtype t) { return (size_t)t < POL_COUNT(dtypes); }
 
 size_t pol_dtype_size(pol_dtype t) { return dtype_known(t) ? dtypes[t].size : 0; }
 
+const char *pol_dtype_name(pol_dtype t) { return dtype_known(t) ? dtypes[t].name : "?"; }
+
 static pol_status check_dimensions(pol_backend *be, const char *op, const dimension *d, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -314,6 +316,9 @@ pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a)
     if (!a->w.buf)
         return pol_fail(be->ctx, POL_EARG, "swap_units: w: no buffer was given");
     CHECK_OPERANDS(be, "swap_units", 1, {"w", a->w, a->w.buf->dtype, pol_mul_count(a->unit, a->n_units)});
+    if (a->w.buf->row < a->w.buf->n && a->w.buf->row % a->unit != 0)
+        return pol_fail(be->ctx, POL_ESHAPE, "swap_units: unit: %lld elements do not divide a row of %lld",
+                        (long long)a->unit, (long long)a->w.buf->row);
     POL_TRY(check_pairs(be, a));
     return be->ops->swap_units(be, a);
 }

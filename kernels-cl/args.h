@@ -29,6 +29,11 @@ typedef struct rmsnorm_args {
     arg_float eps, unused;
 } rmsnorm_args;
 
+/* y [n] = w [n] in f32. */
+typedef struct widen_args {
+    arg_long y_at, w_at, n;
+} widen_args;
+
 /* y [T,N] += bias [N]. */
 typedef struct bias_args {
     arg_long y_at, bias_at;
@@ -63,5 +68,20 @@ typedef struct swap_pair {
 typedef struct swap_args {
     arg_int first, unit;
 } swap_args;
+
+/* window: S where there is none. */
+typedef struct attention_args {
+    arg_long out_at, qkv_at;
+    arg_int S, G, g, window;
+    arg_float scale, unused;
+} attention_args;
+
+/* Logits [T, n] of the ids from `first` on, the `last` or not; NLL_KEPT floats are kept of a token. */
+typedef struct nll_args {
+    arg_long nll_at, logits_at, kept_at, target_at;
+    arg_int first, n, last, unused;
+} nll_args;
+
+enum { NLL_KEPT = 3 };
 
 #endif

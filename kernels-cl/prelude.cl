@@ -14,6 +14,7 @@ typedef int iv;
 #define store_v(v, p) (*(p) = (v))
 #define sum_v(v) (v)
 #define max_v(v) (v)
+#define any_v(c) (c)
 #else
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -21,6 +22,7 @@ typedef JOIN(float, VECTOR) fv;
 typedef JOIN(int, VECTOR) iv;
 #define load_v(p) JOIN(vload, VECTOR)(0, p) /* any element: vload needs no more alignment than a float's */
 #define store_v(v, p) JOIN(vstore, VECTOR)(v, 0, p)
+#define any_v(c) any(c)
 
 inline float sum_2(float2 v) { return v.x + v.y; }
 inline float max_2(float2 v) { return fmax(v.x, v.y); }
@@ -77,10 +79,12 @@ typedef float weight;
 typedef ushort weight;
 inline float widen(weight w)
 {
-    /* half's exponent rebiased from 15 to 127 by one multiplication, which also normalises subnormals: 2^112. */
-    const uint rest = (uint)(w & 0x7fffu) << 13;
-    const uint special = rest >= 0x0f800000u ? 0x7f800000u : 0u; /* infinity, NaN */
-    return as_float((uint)(w & 0x8000u) << 16 | as_uint(as_float(rest) * 0x1p112f) | special);
+    /* The exponent is rebiased from 15 to 127. Subnormals go by way of an integer: many devices take subnormal floats
+     * for 0. */
+    const uint bits = w & 0x7fffu;
+    const uint special = bits >= 0x7c00u ? 0x7f800000u : 0u; /* infinity, NaN */
+    const uint size = bits < 0x0400u ? as_uint((float)bits * 0x1p-24f) : (bits << 13) + (112u << 23);
+    return as_float((uint)(w & 0x8000u) << 16 | size | special);
 }
 #else
 typedef ushort weight;

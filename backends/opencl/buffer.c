@@ -1,4 +1,5 @@
 /* buffer.c - device memory. A buffer larger than a driver gives at a time lies in pieces of whole rows. */
+#include <stdio.h>
 #include <string.h>
 
 #include "backends/opencl/opencl.h"
@@ -20,14 +21,17 @@ static pol_status new_piece(ocl *cl, size_t bytes, cl_mem *out)
     cl_int code;
     bytes = (pol_max_i64((int64_t)bytes, 1) + sizeof zero - 1) / sizeof zero * sizeof zero;
     *out = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
-    POL_TRY(ocl_check(cl->base.ctx, "buffer", "clCreateBuffer", code));
-    OCL_TRY(cl->base.ctx, "buffer", clEnqueueFillBuffer, cl->queue, *out, &zero, sizeof zero, 0, bytes, 0, NULL, NULL);
+    char what[48];
+    snprintf(what, sizeof what, "a buffer of %zu bytes", bytes);
+    POL_TRY(ocl_check(cl->base.ctx, what, "clCreateBuffer", code));
+    OCL_TRY(cl->base.ctx, what, clEnqueueFillBuffer, cl->queue, *out, &zero, sizeof zero, 0, bytes, 0, NULL, NULL);
     return POL_OK;
 }
 
 pol_status buf_new_opencl(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out)
 {
     ocl *cl = ocl_of(be);
+    POL_TRY(ocl_late(cl));
     const size_t row_bytes = (size_t)row * pol_dtype_size(dtype);
     const int64_t piece_rows = rows_at_a_time(cl, rows, row_bytes);
     const int64_t n_pieces = pol_max_i64(1, (rows + piece_rows - 1) / piece_rows);
@@ -122,6 +126,7 @@ static pol_status copy(pol_backend *be, const pol_buf *buf, int64_t at, void *ho
 {
     ocl *cl = ocl_of(be);
     const bool converted = buf->dtype == POL_F16 || buf->dtype == POL_BF16;
+    POL_TRY(ocl_late(cl));
     uint16_t *stage = converted ? pol_alloc_array(be->ctx, pol_min_i64(n, STAGE), sizeof *stage) : NULL;
     if (converted && !stage)
         return POL_ENOMEM;

@@ -42,8 +42,8 @@ enum { POL_NOTE_BYTES = 256 };
 /* A backend that this version knows of. */
 typedef struct pol_backend_summary {
     char name[16];
-    bool built;        /* it is in this build */
-    int64_t n_devices; /* usable or not */
+    bool built;                /* it is in this build */
+    int64_t n_devices;         /* usable or not */
     char note[POL_NOTE_BYTES]; /* what is missing and what would help, where it or a driver has none; else "" */
 } pol_backend_summary;
 

@@ -10,7 +10,9 @@ typedef struct test_profile {
     bool own; /* what the device reports; else what follows */
     bool barriers;
     int vector, group;
-    uint64_t piece_bytes; /* 0: as the device reports */
+    uint64_t piece_bytes; /* of buffers of several rows; 0: as the device reports */
+    uint64_t local_bytes; /* 0: as the device reports */
+    int64_t slice_rows;   /* 0: the usual */
     pol_dtype weights;
 } test_profile;
 

@@ -3,10 +3,11 @@
 #include <math.h>
 
 #include "core/base/rng.h"
+#include "core/model/half.h"
 
 enum { FENCE = 5, IMPOSSIBLE_ID = -77777 };
 
-rig rig_open(pol_backend *be) { return (rig){.ctx = be->ctx, .be = be}; }
+rig rig_open(pol_backend *be) { return (rig){.ctx = be->ctx, .be = be, .weights = be->weight_dtype}; }
 
 static void *host_array(int64_t n, size_t size)
 {
@@ -22,38 +23,71 @@ typedef union host_tensor {
     int32_t *i32;
 } host_tensor;
 
-/* Uploads n values between the fences. */
-static pol_view make(rig *r, pol_dtype dtype, int64_t n, const double *values)
+/* Uploads n values between fences of `fence` elements, into a new buffer with room for that. */
+static pol_view put(rig *r, pol_buf *buf, int64_t fence, int64_t n, const double *values)
 {
-    pol_buf *buf;
-    const int64_t all = n + 2 * FENCE;
-    assert_ok(r->ctx, pol_buf_new(r->be, dtype, all, &buf));
+    const int64_t all = n + 2 * fence;
     host_tensor host = {.any = host_array(all, sizeof(float))};
     for (int64_t i = 0; i < all; i++) {
-        const bool fence = i < FENCE || i >= n + FENCE;
-        if (dtype == POL_I32)
-            host.i32[i] = fence ? IMPOSSIBLE_ID : (int32_t)values[i - FENCE];
+        const bool outside = i < fence || i >= n + fence;
+        if (buf->dtype == POL_I32)
+            host.i32[i] = outside ? IMPOSSIBLE_ID : (int32_t)values[i - fence];
         else
-            host.f32[i] = fence ? NAN : (float)values[i - FENCE];
+            host.f32[i] = outside ? NAN : (float)values[i - fence];
     }
     assert_ok(r->ctx, pol_upload(r->be, buf, 0, host.any, all));
     free(host.any);
     assert_true((size_t)r->n_made < POL_COUNT(r->made));
-    r->made[r->n_made].v = (pol_view){buf, FENCE};
+    r->made[r->n_made].v = (pol_view){buf, fence};
     r->made[r->n_made].n = n;
+    r->made[r->n_made].fence = fence;
     return r->made[r->n_made++].v;
 }
 
-pol_view rig_normal(rig *r, pol_dtype dtype, int64_t n, double scale)
+static pol_view make(rig *r, pol_dtype dtype, int64_t n, const double *values)
+{
+    pol_buf *buf;
+    assert_ok(r->ctx, pol_buf_new(r->be, dtype, n + 2 * FENCE, &buf));
+    return put(r, buf, FENCE, n, values);
+}
+
+static double rounded(pol_dtype dtype, double value)
+{
+    const float x = (float)value;
+    return dtype == POL_F16    ? pol_f16_to_f32(pol_f32_to_f16(x))
+           : dtype == POL_BF16 ? pol_bf16_to_f32(pol_f32_to_bf16(x))
+                               : x;
+}
+
+static double *normal(rig *r, int64_t n, double scale)
 {
     float *x = host_array(n, sizeof *x);
     double *values = host_array(n, sizeof *values);
     pol_normal(1, POL_STREAM_TEST, 0, (uint32_t)r->n_made, n, x);
     for (int64_t i = 0; i < n; i++)
         values[i] = x[i] * scale;
+    free(x);
+    return values;
+}
+
+pol_view rig_normal(rig *r, pol_dtype dtype, int64_t n, double scale)
+{
+    double *values = normal(r, n, scale);
     const pol_view v = make(r, dtype, n, values);
     free(values);
-    free(x);
+    return v;
+}
+
+pol_view rig_weights(rig *r, int64_t rows, int64_t row, double scale)
+{
+    const int64_t n = rows * row, fence_rows = (FENCE + row - 1) / row;
+    double *values = normal(r, n, scale);
+    for (int64_t i = 0; i < n; i++)
+        values[i] = rounded(r->weights, values[i]);
+    pol_buf *buf;
+    assert_ok(r->ctx, pol_buf_new_rows(r->be, r->be->weight_dtype, rows + 2 * fence_rows, row, &buf));
+    const pol_view v = put(r, buf, fence_rows * row, n, values);
+    free(values);
     return v;
 }
 
@@ -107,19 +141,21 @@ void rig_read(rig *r, pol_view v, int64_t n, double *out) { read_any(r, v.buf, v
 
 static void check_fence(rig *r, int which, int64_t at)
 {
-    double fence[FENCE];
-    read_any(r, r->made[which].v.buf, at, FENCE, fence);
-    for (int i = 0; i < FENCE; i++)
+    const int64_t n = r->made[which].fence;
+    double *fence = host_array(n, sizeof *fence);
+    read_any(r, r->made[which].v.buf, at, n, fence);
+    for (int64_t i = 0; i < n; i++)
         if (!(isnan(fence[i]) || fence[i] == IMPOSSIBLE_ID))
-            fail_msg("tensor %d: element %lld outside the operand was written: %g", which, (long long)(at - FENCE + i),
+            fail_msg("tensor %d: element %lld outside the operand was written: %g", which, (long long)(at - n + i),
                      fence[i]);
+    free(fence);
 }
 
 void rig_close(rig *r)
 {
     for (int i = 0; i < r->n_made; i++) {
         check_fence(r, i, 0);
-        check_fence(r, i, FENCE + r->made[i].n);
+        check_fence(r, i, r->made[i].fence + r->made[i].n);
         pol_buf_free(r->be, r->made[i].v.buf);
     }
     r->n_made = 0;

@@ -2,7 +2,8 @@
  *
  * Tensors are filled from a counter-based generator in the order in which they are asked for, so two rigs that ask
  * alike hold the same numbers. Each lies between two fences of NaN (of impossible ids for i32), off alignment: a read
- * beyond the operand shows as NaN in the result, a write beyond it as a broken fence when the rig is closed.
+ * beyond the operand shows as NaN in the result, a write beyond it as a broken fence when the rig is closed. Matrices
+ * of weights are buffers of several rows, as a model's are, and their fences whole rows.
  */
 #ifndef POL_TEST_RIG_H
 #define POL_TEST_RIG_H
@@ -13,9 +14,10 @@
 typedef struct rig {
     pol_context *ctx;
     pol_backend *be;
+    pol_dtype weights; /* the values of weights are ones that this type has: the backend's, or of one compared with */
     struct {
         pol_view v;
-        int64_t n;
+        int64_t n, fence;
     } made[16];
     int n_made;
 } rig;
@@ -25,6 +27,8 @@ void rig_close(rig *r); /* checks the fences */
 
 /* Normal numbers times `scale`, in a buffer of the given type: what the op's operand must have (core/backend.h). */
 pol_view rig_normal(rig *r, pol_dtype dtype, int64_t n, double scale);
+/* The same as weights [rows,row]. */
+pol_view rig_weights(rig *r, int64_t rows, int64_t row, double scale);
 pol_view rig_values(rig *r, pol_dtype dtype, int64_t n, const float *values);
 pol_view rig_zero(rig *r, pol_dtype dtype, int64_t n);
 /* Ids in [low, high]. */
