@@ -95,14 +95,20 @@ static void devices_by_name(void **state)
 static void memory_is_as_planned(void **state)
 {
     cli *t = *state;
-#define SETTINGS "--data @calibration --keep 0.6 --seq-len 64 --held-out 16 --init-sequences 16 --passes 32 --json"
-    json_t *plan = call_json(t, "estimate @model " SETTINGS);
-    json_t *run = call_json(t, "prune @model --out @/run --quiet " SETTINGS);
-    assert_int_equal(whole(run, "results.peak_device_bytes"),
-                     whole(plan, "weight_bytes") + whole(plan, "activation_bytes"));
+#define SETTINGS "--data @calibration --keep 0.6 --seq-len 64 --held-out 16 --init-sequences 16 --passes 32 "
+    json_t *plan = call_json(t, "estimate @model --json " SETTINGS);
+    json_t *run = call_json(t, "prune @model --json --quiet --out @/run " SETTINGS);
+    const int64_t bytes = whole(plan, "weight_bytes") + whole(plan, "activation_bytes");
+    char said[64];
+    snprintf(said, sizeof said, "of buffers on the device %.2f MiB\n", (double)bytes / 0x1p20);
+    assert_int_equal(whole(run, "results.peak_device_bytes"), bytes);
     assert_true(json_is_true(at(plan, "shared_memory")));
     json_decref(plan);
     json_decref(run);
+    assert_call(t, 0, "prune @model --resume --out @/run " SETTINGS); /* as it was recorded */
+    assert_says(t->out, said);
+    assert_call(t, 0, "prune @model --out @/again " SETTINGS);
+    assert_says(t->out, said);
 }
 
 int main(void)

@@ -127,6 +127,7 @@ static void test_equal_names(void **state)
             "more than one; --backend and an index say which: opencl 0 (GPU X), opencl 1 (GPU X)");
     assert_null(strstr(pol_error_text(ctx), "Ti")); /* the whole name of others comes before a part of its own */
     chosen("opencl", "GPU X", &list[1], 2, 0);
+    chosen("opencl", "gpu x", &list[1], 2, 0);
     chosen("opencl", "ti", list, 3, 2);
     chosen("opencl", "1", list, 3, 1);
     chosen("opencl", NULL, list, 3, 0);
