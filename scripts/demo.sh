@@ -6,7 +6,7 @@
 #
 #   --long  goes on from that result with many more forward passes; interrupted with Ctrl-C, the same command goes on where it stopped
 #
-# Downloads are kept in $POLLARD_CACHE (~/.cache/pollard if not set); a second run downloads nothing. Results are in build/demo.
+# Downloads are kept in $POLLARD_CACHE_DIR (~/.cache/pollard if not set); a second run downloads nothing. Results are in build/demo.
 . "$(dirname "$0")/lib.sh"
 
 keep=0.8

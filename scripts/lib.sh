@@ -3,7 +3,8 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${POLLARD_CACHE:-~/.cache/pollard}     # downloads; nothing in it is made here that cannot be fetched again
+# The folder where the program keeps its cache too (docs/opencl.md), here for downloads: nothing in it that cannot be had again.
+cache=${POLLARD_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pollard}
 PATH=$cache/cmake/cmake/data/bin:$PATH       # only where install-deps.sh had to put a newer CMake there
 
 say() { printf '==> %s\n' "$*"; }

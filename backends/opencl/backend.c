@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backends/drivers.h"
+#include "backends/opencl/cachefile.h"
 #include "backends/opencl/opencl.h"
 
 /* The logits of 1,024 tokens are then 16 MiB; wider than on the CPU, since a launch costs more. */
@@ -11,7 +12,7 @@ enum { NLL_SLICE = 4096 };
 static pol_status sync_opencl(pol_backend *be)
 {
     OCL_TRY(be->ctx, "sync", clFinish, ocl_of(be)->queue);
-    return POL_OK;
+    return ocl_late(ocl_of(be));
 }
 
 /* CLBlast keeps the programs that it built by the address of their context: once that is gone, another context may get
@@ -29,6 +30,7 @@ static void close_opencl(pol_backend *be)
         clReleaseCommandQueue(cl->queue);
     if (cl->context)
         clReleaseContext(cl->context);
+    pol_free(be->ctx, cl->cache_dir);
     pol_free(be->ctx, cl);
 }
 
@@ -42,6 +44,10 @@ static const pol_ops opencl_ops = {
     .sync = sync_opencl,
     .close = close_opencl,
     .gemm_scratch = gemm_scratch_opencl,
+    .attention_scratch = attention_scratch_opencl,
+    .nll_scratch = nll_scratch_opencl,
+    .attention = attention_opencl,
+    .nll = nll_opencl,
     .embed = embed_opencl,
     .rmsnorm = rmsnorm_opencl,
     .project = project_opencl,
@@ -64,6 +70,23 @@ static pol_status make_queue(ocl *cl)
     return ocl_check(ctx, cl->base.info.name, "clCreateCommandQueue", code);
 }
 
+/* What the caller wants; else what the device reports, and the usual folder. */
+static pol_status take_profile(ocl *cl, const ocl_profile *wanted)
+{
+    pol_context *ctx = cl->base.ctx;
+    if (wanted) {
+        cl->profile = *wanted;
+        cl->cache_dir = wanted->cache_dir ? pol_strdup(ctx, wanted->cache_dir) : NULL;
+        if (wanted->cache_dir && !cl->cache_dir)
+            return POL_ENOMEM;
+    } else {
+        POL_TRY(ocl_profile_of(ctx, cl->device, &cl->profile));
+        POL_TRY(ocl_cache_folder(ctx, &cl->cache_dir));
+    }
+    cl->profile.cache_dir = cl->cache_dir;
+    return POL_OK;
+}
+
 pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *profile, pol_dtype weights,
                            pol_backend **out)
 {
@@ -76,11 +99,12 @@ pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *p
                              .act_dtype = POL_F32,
                              .width_tile = 1,
                              .nll_slice = NLL_SLICE};
+    const pol_device_info *info = &cl->base.info;
     pol_status s = ocl_find(ctx, index, &cl->platform, &cl->device, &cl->base.info);
+    if (s == POL_OK && !info->usable) /* since it was listed, or by a caller that has not looked */
+        s = pol_fail(ctx, POL_EDEVICE, "opencl: device %d (%s) cannot be used: %s", index, info->name, info->reason);
     if (s == POL_OK)
-        s = ocl_profile_of(ctx, cl->device, &cl->profile);
-    if (s == POL_OK && profile)
-        cl->profile = *profile;
+        s = take_profile(cl, profile);
     if (s == POL_OK)
         s = make_queue(cl);
     if (s < 0) {
@@ -95,8 +119,9 @@ pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *p
 static pol_status driver_open(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
                               pol_backend **out)
 {
-    (void)o;
-    return pol_opencl_open(ctx, device->index, NULL, POL_F32, out);
+    pol_dtype weights;
+    POL_TRY(pol_weights_asked(ctx, o, &weights));
+    return pol_opencl_open(ctx, device->index, NULL, weights, out);
 }
 
 const pol_backend_driver pol_driver_opencl = {.name = "opencl", .list = ocl_list, .open = driver_open};

@@ -20,7 +20,7 @@ pol_status pol_map_open(pol_context *ctx, const char *path, pol_map *m)
 {
     static const uint8_t empty[1];
     memset(m, 0, sizeof *m);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* else a pipe waits here for a writer */
     if (fd < 0)
         return fail_io(ctx, path, "cannot be opened");
     struct stat st;
@@ -143,10 +143,10 @@ pol_status pol_remove_tree(pol_context *ctx, const char *path)
 
 static const char PART[] = ".part-";
 
-/* A name in the same folder, so that rename() is atomic; the process number keeps two runs apart. */
+/* A name in the same folder, so that rename() is atomic; the number, which is of a thread, keeps two writers apart. */
 static char *temporary_name(pol_context *ctx, const char *path)
 {
-    return pol_format(ctx, "%s%s%ld", path, PART, (long)getpid());
+    return pol_format(ctx, "%s%s%ld", path, PART, (long)gettid());
 }
 
 bool pol_path_is_part(const char *file, const char *name)
