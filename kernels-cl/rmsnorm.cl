@@ -10,19 +10,15 @@ kernel void rmsnorm_item(global float *y, global const float *x, global const fl
     y += a.y_at + (long)t * a.C;
     gain += a.gain_at;
     fv squares = 0;
-    float rest = 0;
-    int c = 0;
-    for (; c + VECTOR <= a.C; c += VECTOR) {
-        const fv v = load_v(x + c);
+    for (int c = 0; c < a.C; c += VECTOR) {
+        const fv v = load_n(x + c, a.C - c);
         squares += v * v;
     }
-    for (; c < a.C; c++)
-        rest += x[c] * x[c];
-    const float scale = 1.0f / sqrt((sum_v(squares) + rest) / a.C + a.eps);
-    for (c = 0; c + VECTOR <= a.C; c += VECTOR)
-        store_v(load_v(x + c) * scale * load_v(gain + c), y + c);
-    for (; c < a.C; c++)
-        y[c] = x[c] * scale * gain[c];
+    const float scale = 1.0f / sqrt(sum_v(squares) / a.C + a.eps);
+    for (int c = 0; c < a.C; c += VECTOR) {
+        const int n = a.C - c;
+        store_n(load_n(x + c, n) * scale * load_n(gain + c, n), y + c, n);
+    }
 }
 
 #if GROUP

@@ -24,11 +24,19 @@ const char *const ocl_op_names[OCL_OPS] = {
 
 pol_status ocl_int(ocl *cl, const char *op, const char *name, int64_t value, cl_int *out)
 {
-    if (value > INT_MAX)
+    if (value > INT_MAX / 2) /* the last vector or work-group may reach past a size */
         return pol_fail(cl->base.ctx, POL_EUNSUPPORTED, "%s: %s: %lld: the kernels count in 32 bits", op, name,
                         (long long)value);
     *out = (cl_int)value;
     return POL_OK;
+}
+
+static size_t items_of(const ocl_range *r)
+{
+    size_t n = 1;
+    for (cl_uint d = 0; d < r->dims; d++)
+        n *= r->local[d];
+    return n;
 }
 
 pol_status ocl_launch(ocl *cl, ocl_kernel *k, ocl_range r, const ocl_arg *args, size_t n)
@@ -36,6 +44,8 @@ pol_status ocl_launch(ocl *cl, ocl_kernel *k, ocl_range r, const ocl_arg *args, 
     pol_context *ctx = cl->base.ctx;
     for (size_t i = 0; i < n; i++)
         OCL_TRY(ctx, k->name, clSetKernelArg, k->kernel, (cl_uint)i, args[i].size, args[i].value);
+    while (r.local[0] > 1 && items_of(&r) > k->most_items)
+        r.local[0] /= 2;
     for (cl_uint d = 0; d < r.dims && r.local[0]; d++)
         r.global[d] = (r.global[d] + r.local[d] - 1) / r.local[d] * r.local[d];
     OCL_TRY(ctx, k->name, clEnqueueNDRangeKernel, cl->queue, k->kernel, r.dims, NULL, r.global,

@@ -35,9 +35,8 @@ pol_status rmsnorm_opencl(pol_backend *be, const pol_rmsnorm_args *a)
     POL_TRY(ocl_int(cl, "rmsnorm", "C", a->C, &args.C));
     POL_TRY(ocl_mark(cl, OCL_RMSNORM));
     POL_TRY(ocl_kernel_get(cl, "rmsnorm", cl->profile.barriers ? "rmsnorm_group" : "rmsnorm_item", "", &k));
-    const size_t group = (size_t)cl->profile.group;
-    const ocl_range r =
-        cl->profile.barriers ? (ocl_range){2, {group, (size_t)a->T}, {group, 1}} : (ocl_range){1, {(size_t)a->T}, {1}};
+    const ocl_range r = cl->profile.barriers ? (ocl_range){2, {k->group, (size_t)a->T}, {k->group, 1}}
+                                             : (ocl_range){1, {(size_t)a->T}, {1}};
     const cl_mem y = ocl_mem(a->y), x = ocl_mem(a->x), gain = ocl_mem(a->gain);
     return OCL_LAUNCH(cl, k, r, OCL_MEM(y), OCL_MEM(x), OCL_MEM(gain), OCL_ARG(args));
 }
@@ -87,8 +86,8 @@ pol_status activation_stats_opencl(pol_backend *be, const pol_activation_stats_a
                            cl->profile.barriers ? "activation_stats_group" : "activation_stats_item", "", &k));
     ocl_range r = {1, {vectors(cl, a->N)}, {1}};
     if (cl->profile.barriers) {
-        const size_t group = (size_t)cl->profile.group, lanes = group < STATS_LANES ? group : STATS_LANES;
-        r = (ocl_range){1, {(r.global[0] + lanes - 1) / lanes * group}, {group}};
+        const size_t lanes = k->group < STATS_LANES ? k->group : STATS_LANES;
+        r = (ocl_range){1, {(r.global[0] + lanes - 1) / lanes * k->group}, {k->group}};
     }
     const cl_mem sum = ocl_mem(a->sum), sumsq = ocl_mem(a->sumsq), x = ocl_mem(a->x);
     return OCL_LAUNCH(cl, k, r, OCL_MEM(sum), OCL_MEM(sumsq), OCL_MEM(x), OCL_ARG(args));
