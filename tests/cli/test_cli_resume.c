@@ -1,10 +1,9 @@
 /* test_cli_resume.c - a run that is stopped, or killed, at any moment goes on and ends where it would have ended. */
 #include <sys/file.h>
-#include <time.h>
 
 #include "core/base/endian.h"
 #include "core/base/rng.h"
-#include "program.h"
+#include "stopping.h"
 
 #define SETTINGS                                                                                         \
     "@model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 " \
@@ -81,66 +80,12 @@ static void assert_same_run(const cli *t, const char *a, const char *b)
     free(ck_b);
 }
 
-/* ---- stopping ---- */
-
-static void sleep_us(int64_t us)
-{
-    const struct timespec time = {us / 1000000, us % 1000000 * 1000};
-    nanosleep(&time, NULL);
-}
-
-static bool log_has(const cli *t, const char *run, int lines)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s/log.jsonl", run);
-    if (!there(t, name))
-        return false;
-    char *log = slurp(path(t, name), NULL);
-    const int n = lines_of(log);
-    free(log);
-    return n >= lines;
-}
-
-static bool has_ended(pid_t pid)
-{
-    siginfo_t info = {0};
-    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
-    return info.si_pid == pid;
-}
-
-/* Holds a process; false where it has ended before. A signal sent meanwhile takes effect with SIGCONT. */
-static bool hold(pid_t pid)
-{
-    siginfo_t info = {0};
-    kill(pid, SIGSTOP);
-    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOWAIT), 0);
-    return info.si_code == CLD_STOPPED;
-}
-
-/* A run that is held after so many steps, or a few more. One that was done before is begun again. */
+/* A run that is held after so many steps, or a few more. */
 static pid_t running(cli *t, const char *run, const char *options, int steps)
 {
     char call[512];
     snprintf(call, sizeof call, "prune " SETTINGS "%s --out @/%s", options, run);
-    for (int tries = 0; tries < 50; tries++) {
-        const pid_t pid = start(t, call);
-        while (!log_has(t, run, steps) && !has_ended(pid))
-            sleep_us(200);
-        if (hold(pid))
-            return pid;
-        assert_int_equal(finish(t, pid), 0);
-        assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, run)));
-    }
-    fail_msg("no run could be held after %d steps", steps);
-    return 0;
-}
-
-/* Sends a held process a signal and lets it go on: its exit code. */
-static int signalled(cli *t, pid_t pid, int number)
-{
-    kill(pid, number);
-    kill(pid, SIGCONT);
-    return finish(t, pid);
+    return held_after(t, call, run, steps);
 }
 
 static void a_signal_saves_and_resume_goes_on(void **state)

@@ -1,0 +1,41 @@
+/* model.h - a small model of tests/data on a backend, its golden losses, and masks to try it with. */
+#ifndef POL_TEST_OPENCL_MODEL_H
+#define POL_TEST_OPENCL_MODEL_H
+
+#include "core/backend.h"
+#include "core/base/json.h"
+#include "pollard/model.h"
+#include "tests/opencl/profiles.h"
+
+enum { GOLDEN_B = 3, GOLDEN_S = 48 }; /* of every golden.json */
+
+typedef struct loaded {
+    pol_context *ctx;
+    pol_source *src;
+    pol_backend *be; /* owned */
+    pol_model *model;
+    pol_forward *forward;
+    const pol_units *units;
+    json_t *golden;
+    int32_t ids[GOLDEN_B * GOLDEN_S];
+} loaded;
+
+/* `model`: a path; `golden`: its golden.json. Passes of up to max_tokens. Takes the backend over. */
+void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden,
+                int64_t max_tokens);
+/* models/NAME and its golden.json, of room for all of its sequences. */
+void load_named(loaded *m, pol_context *ctx, pol_backend *be, const char *name);
+void unload(loaded *m);
+
+/* The CPU's backend, with one thread. */
+pol_backend *open_cpu(pol_context *ctx);
+
+/* Losses of the golden sequences under a mask; NULL = dense. */
+void golden_losses(loaded *m, const uint8_t *mask, double loss[GOLDEN_B]);
+/* Dense, under the golden masks and dense again: within `tolerance`, relative, of what transformers computes. */
+void check_golden(loaded *m, double tolerance);
+
+/* Half of the units, nine tenths of the blocks. Of step 0: nothing stays. */
+void random_mask(const pol_units *u, uint64_t step, uint8_t *mask);
+
+#endif

@@ -1,0 +1,73 @@
+/* oclgrind_model.c - what oclgrind watches (oclgrind.cmake): every kernel once or more on a small model, in each way in
+ * which the tests use a device. Losses and metrics are held against the CPU's, so that what was watched was the work
+ * itself.
+ */
+#include <math.h>
+
+#include "pollard/score.h"
+#include "tests/opencl/model.h"
+
+enum { LENGTH = 12, MASKS = 3 };
+static const char *const models[] = {"llama-linear-bias", "mistral-window"}; /* biases; grouped queries, a window */
+
+static void compare_losses(loaded *m, loaded *cpu)
+{
+    uint8_t *mask = malloc((size_t)m->units->n);
+    for (uint64_t i = 0; i < MASKS; i++) {
+        double loss[2], want[2];
+        random_mask(m->units, i, mask);
+        assert_ok(m->ctx, pol_model_set_mask(m->model, i == 0 ? NULL : mask));
+        assert_ok(m->ctx, pol_model_set_mask(cpu->model, i == 0 ? NULL : mask));
+        assert_ok(m->ctx, pol_forward_nll(m->forward, m->ids, 2, LENGTH, NULL, loss));
+        assert_ok(m->ctx, pol_forward_nll(cpu->forward, m->ids, 2, LENGTH, NULL, want));
+        for (int b = 0; b < 2; b++)
+            assert_near(loss[b] / want[b], 1.0, m->be->weight_dtype == POL_F32 ? 1e-5 : 2e-2);
+    }
+    free(mask);
+}
+
+static void compare_metric(loaded *m, loaded *cpu)
+{
+    static const double keep[POL_UNIT_KINDS] = {0.6, 0.6, 1, 1};
+    const unsigned granularity = 1u << POL_UNIT_GROUP | 1u << POL_UNIT_CHANNEL;
+    const pol_sequences cal = {.ctx = m->ctx, .n = 2, .seq_len = LENGTH, .ids = m->ids};
+    float *got = malloc((size_t)m->units->n * sizeof *got), *want = malloc((size_t)m->units->n * sizeof *want);
+    assert_ok(m->ctx, pol_metric_compute(m->forward, POL_METRIC_WANDA_SP, &cal, granularity, keep, 1, got, NULL));
+    assert_ok(m->ctx, pol_metric_compute(cpu->forward, POL_METRIC_WANDA_SP, &cal, granularity, keep, 1, want, NULL));
+    for (int64_t u = 0; u < m->units->n; u++)
+        assert_near(got[u], want[u], (m->be->weight_dtype == POL_F32 ? 1e-5 : 2e-1) * fabs(want[u]));
+    free(got);
+    free(want);
+}
+
+static void under_every_profile(void **state)
+{
+    pol_context *ctx = *state;
+    for (size_t p = 0; p < n_test_profiles; p++)
+        for (size_t i = 0; i < POL_COUNT(models); i++) {
+            loaded m, cpu;
+            pol_backend *be = open_profile(ctx, &test_profiles[p]);
+            if (!be)
+                skip();
+            printf("%s: %s, %s\n", be->info.name, test_profiles[p].name, models[i]);
+            load_named(&m, ctx, be, models[i]);
+            load_named(&cpu, ctx, open_cpu(ctx), models[i]);
+            compare_losses(&m, &cpu);
+            compare_metric(&m, &cpu);
+            unload(&m);
+            unload(&cpu);
+        }
+}
+
+static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
+static int teardown(void **state)
+{
+    pol_context_free(*state);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(under_every_profile)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
