@@ -137,11 +137,9 @@ static pol_status open_device(pol_context *ctx, const pol_device_info *d, const 
     return POL_OK;
 }
 
-pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_backend **out)
+/* The device that `o` means. */
+static pol_status choose(pol_context *ctx, const pol_backend_options *o, pol_device_info *out)
 {
-    static const pol_backend_options automatic;
-    *out = NULL;
-    o = o ? o : &automatic;
     const char *name = o->name && strcmp(o->name, "auto") != 0 ? o->name : NULL;
     if (name && !is_known(name))
         return unknown_backend(ctx, name);
@@ -153,10 +151,31 @@ pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_
     pol_status s = name && n == 0 ? pol_fail(ctx, POL_EARG, "backend %s: %s", name, about[0].note)
                                   : pol_device_choose(ctx, name, o->device, list, n, &device);
     if (s == POL_OK)
-        s = open_device(ctx, device, o, out);
+        *out = *device;
     pol_free(ctx, list);
     pol_free(ctx, about);
     return s;
+}
+
+pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_backend **out)
+{
+    static const pol_backend_options automatic;
+    pol_device_info device;
+    *out = NULL;
+    o = o ? o : &automatic;
+    POL_TRY(choose(ctx, o, &device));
+    return open_device(ctx, &device, o, out);
+}
+
+pol_status pol_backend_tune(pol_context *ctx, const pol_backend_options *o, const pol_tune_job *job,
+                            pol_tune_result *result)
+{
+    memset(result, 0, sizeof *result);
+    POL_TRY(choose(ctx, o, &result->device));
+    const pol_backend_driver *driver = find_driver(result->device.backend);
+    if (!driver->tune)
+        return pol_fail(ctx, POL_EUNSUPPORTED, "backend %s: there is nothing to tune", driver->name);
+    return driver->tune(ctx, &result->device, job, result);
 }
 
 void pol_backend_close(pol_backend *be)

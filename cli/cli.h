@@ -29,6 +29,8 @@ int cmd_inspect(pol_context *ctx, int argc, char **argv);
 void help_inspect(void);
 int cmd_devices(pol_context *ctx, int argc, char **argv);
 void help_devices(void);
+int cmd_bench(pol_context *ctx, int argc, char **argv);
+void help_bench(void);
 
 /* Choices of options, by the number of pol_text_format and pol_bos. */
 extern const char *const cli_text_formats[], *const cli_bos_choices[];

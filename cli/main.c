@@ -23,6 +23,9 @@ static const cli_command commands[] = {
      cmd_inspect, help_inspect},
     {"devices", "devices [options]", "Lists the devices this build can use, and why one cannot be used.", cmd_devices,
      help_devices},
+    {"bench", "bench MODEL [options]",
+     "Measures passes through a model on this machine's devices; --tune-opencl makes them faster.", cmd_bench,
+     help_bench},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -21,6 +21,8 @@
 #define POL_BACKEND_H
 
 #include "core/base/base.h"
+#include "pollard/bench.h"
+#include "pollard/config.h"
 #include "pollard/device.h"
 
 typedef enum pol_dtype { POL_F32 = 0, POL_F16, POL_BF16, POL_I32 } pol_dtype;
@@ -193,6 +195,22 @@ int64_t pol_nll_scratch(pol_backend *be, int64_t T, int64_t C, int64_t slice);
  * opened. */
 pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops);
 
+/* A product that a forward pass makes `times` times: y [T,N] = x [T,K] w^T, w [N,K] (project), or with `add` y [T,N] += x
+ * [T,K] w, w [K,N] (project_add). */
+typedef struct pol_product {
+    bool add;
+    int64_t T, N, K, times;
+} pol_product;
+
+/* What a device is tuned for: passes of `batch` sequences through the dense model and what masks leave of it, and of
+ * single ones (core/products.h has their products). */
+typedef struct pol_tune_job {
+    const pol_config *dense, *masked;
+    int64_t batch, seq_len;
+    double seconds; /* about how long it may take */
+    const pol_bench_observer *watch;
+} pol_tune_job;
+
 /* What a backend offers to the registry (backends/registry.c). list appends to out[*n], of room for `cap` in all, and
  * raises *n; a device that cannot be used is listed with the reason. A driver that is missing or has no device is no
  * failure: `note`, "" on entry, says so. open makes one of the devices so listed. */
@@ -201,6 +219,14 @@ typedef struct pol_backend_driver {
     pol_status (*list)(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES]);
     pol_status (*open)(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
                        pol_backend **out);
+    /* Looks for parameters with which the vendor's library does the products of these passes faster, and keeps them for the next
+     * open. NULL: there are none to be looked for. */
+    pol_status (*tune)(pol_context *ctx, const pol_device_info *device, const pol_tune_job *job,
+                       pol_tune_result *result);
 } pol_backend_driver;
+
+/* Tunes the device that `o` chooses; POL_EUNSUPPORTED where there is nothing to tune. */
+pol_status pol_backend_tune(pol_context *ctx, const pol_backend_options *o, const pol_tune_job *job,
+                            pol_tune_result *result);
 
 #endif

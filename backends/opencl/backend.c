@@ -5,6 +5,7 @@
 #include "backends/drivers.h"
 #include "backends/opencl/cachefile.h"
 #include "backends/opencl/opencl.h"
+#include "backends/opencl/tune.h"
 
 /* The logits of 1,024 tokens are then 16 MiB; wider than on the CPU, since a launch costs more. */
 enum { NLL_SLICE = 4096 };
@@ -82,6 +83,7 @@ static pol_status take_profile(ocl *cl, const ocl_profile *wanted)
     } else {
         POL_TRY(ocl_profile_of(ctx, cl->device, &cl->profile));
         POL_TRY(ocl_cache_folder(ctx, &cl->cache_dir));
+        cl->profile.tuned = true;
     }
     cl->profile.cache_dir = cl->cache_dir;
     return POL_OK;
@@ -111,6 +113,8 @@ pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *p
         close_opencl(&cl->base);
         return s;
     }
+    if (cl->profile.tuned)
+        ocl_use_kept(cl);
     cl->base.info.max_buffer_bytes = cl->profile.piece_bytes;
     *out = &cl->base;
     return POL_OK;
@@ -124,4 +128,4 @@ static pol_status driver_open(pol_context *ctx, const pol_device_info *device, c
     return pol_opencl_open(ctx, device->index, NULL, weights, out);
 }
 
-const pol_backend_driver pol_driver_opencl = {.name = "opencl", .list = ocl_list, .open = driver_open};
+const pol_backend_driver pol_driver_opencl = {.name = "opencl", .list = ocl_list, .open = driver_open, .tune = ocl_tune};

@@ -8,6 +8,7 @@
  *   launch.c   one kernel launch; timing by markers
  *   status.c   codes of OpenCL and CLBlast as sentences
  *   gemm.c     products, by CLBlast; project and project_add
+ *   override.c CLBlast's parameters, as kept; tune.c looks for them, with tuner.c, measure.c and the files of tuning.c
  *   others     the host side of the ops whose kernels have the same stem
  *
  * One in-order queue a backend: order is what the contract asks for, and what makes events needless.
@@ -38,6 +39,7 @@ typedef struct ocl_profile {
     uint64_t local_bytes;  /* of local memory that a work-group may have */
     const char *cache_dir; /* of built programs; NULL: none are kept */
     bool timing;           /* device time by op: ocl_times() */
+    bool tuned;            /* CLBlast's parameters as they are kept in cache_dir (override.c) */
 } ocl_profile;
 
 /* What a profile follows from. */

@@ -2,6 +2,7 @@
 #ifndef POLLARD_POLLARD_H
 #define POLLARD_POLLARD_H
 
+#include "pollard/bench.h"
 #include "pollard/config.h"
 #include "pollard/context.h"
 #include "pollard/data.h"
