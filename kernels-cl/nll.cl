@@ -1,0 +1,78 @@
+/* nll.cl - folds the logits of one slice of the vocabulary into what is kept of each token: the largest logit so far,
+ * the sum over all so far of exp(logit - largest), and the target's logit. A larger maximum rescales the sum (Milakov
+ * and Gimelshein 2018, arXiv 1805.02867). With the last slice, nll = largest - target + log(sum), 0 for target -1.
+ *
+ * A logit that is NaN is never the largest, but makes the sum NaN and so the nll. Sums are f32: of a few hundred terms
+ * at most, then of such sums.
+ */
+enum { LARGEST, SUM, TARGET };
+
+inline float largest_before(global const float *kept, const nll_args *a)
+{
+    return a->first > 0 ? kept[LARGEST] : -INFINITY;
+}
+
+/* `sum` of this slice, taken with the new `largest`. */
+inline void keep(global float *nll, global float *kept, global const float *logit, int target, const nll_args *a,
+                 float largest, float sum)
+{
+    float hit = NAN;
+    if (a->first > 0) {
+        sum += kept[SUM] * exp(kept[LARGEST] - largest);
+        hit = kept[TARGET];
+    }
+    if (target >= a->first && target - a->first < a->n)
+        hit = logit[target - a->first];
+    kept[LARGEST] = largest;
+    kept[SUM] = sum;
+    kept[TARGET] = hit;
+    if (a->last)
+        *nll = target < 0 ? 0 : largest - hit + log(sum);
+}
+
+/* One work-item a token. */
+kernel void nll_item(global float *nll, global float *scratch, global const int *target, const nll_args a)
+{
+    enum { TERMS = 64 }; /* of a short sum */
+    const int t = get_global_id(0), whole = a.n / VECTOR * VECTOR;
+    global const float *logit = scratch + a.logits_at + (long)t * a.n;
+    global float *kept = scratch + a.kept_at + (long)t * NLL_KEPT;
+    fv most = largest_before(kept, &a);
+    for (int i = 0; i < whole; i += VECTOR)
+        most = fmax(most, load_v(logit + i));
+    float largest = max_v(most), sum = 0;
+    for (int i = whole; i < a.n; i++)
+        largest = fmax(largest, logit[i]);
+    for (int i = whole; i < a.n; i++)
+        sum += exp(logit[i] - largest);
+    fv sums = 0;
+    for (int i = 0; i < whole;) {
+        const int end = min(whole - i, TERMS * VECTOR) + i;
+        fv terms = 0;
+        for (; i < end; i += VECTOR)
+            terms += exp(load_v(logit + i) - largest);
+        sums += terms;
+    }
+    keep(nll + a.nll_at + t, kept, logit, target[a.target_at + t], &a, largest, sum + sum_v(sums));
+}
+
+#if GROUP
+/* One work-group a token: dimension 1. */
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
+nll_group(global float *nll, global float *scratch, global const int *target, const nll_args a)
+{
+    local float part[GROUP];
+    const int t = get_group_id(1), item = get_local_id(0);
+    global const float *logit = scratch + a.logits_at + (long)t * a.n;
+    global float *kept = scratch + a.kept_at + (long)t * NLL_KEPT;
+    float most = item == 0 ? largest_before(kept, &a) : -INFINITY, terms = 0;
+    for (int i = item; i < a.n; i += GROUP)
+        most = fmax(most, logit[i]);
+    const float largest = group_max(most, part);
+    for (int i = item; i < a.n; i += GROUP)
+        terms += exp(logit[i] - largest);
+    const float sum = group_sum(terms, part);
+    if (item == 0)
+        keep(nll + a.nll_at + t, kept, logit, target[a.target_at + t], &a, largest, sum);
+}
+#endif
