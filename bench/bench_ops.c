@@ -196,9 +196,9 @@ static pol_status time_line(bench *b, const line *l)
             bare[i] = t2 - t1;
         }
     }
-    const double t = bench_median(op, PAIRS), work = l->flops ? l->flops(b->s) : l->bytes(b->s);
+    const double t = pol_bench_median(op, PAIRS), work = l->flops ? l->flops(b->s) : l->bytes(b->s);
     printf("%-14s %-17s %9.3f ms  %-6s %9.3f ms  ratio %5.2f  %7.1f %s, %.3g %s\n", b->s->name, l->op, 1e3 * t,
-           l->against, 1e3 * bench_median(bare, PAIRS), t / bench_median(bare, PAIRS), work / t * 1e-9,
+           l->against, 1e3 * pol_bench_median(bare, PAIRS), t / pol_bench_median(bare, PAIRS), work / t * 1e-9,
            l->flops ? "GFLOP/s" : "GB/s", work, l->flops ? "FLOP" : "bytes");
     return POL_OK;
 }

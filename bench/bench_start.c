@@ -123,7 +123,7 @@ static void report(const char *name, const times *t, int n, size_t which)
         memcpy(&seconds[i], (const char *)&t[i] + which, sizeof *seconds);
         ratio[i] = seconds[i] / t[i].first;
     }
-    printf("%-10s %8.3f s   %.3f of the first\n", name, bench_median(seconds, n), bench_median(ratio, n));
+    printf("%-10s %8.3f s   %.3f of the first\n", name, pol_bench_median(seconds, n), pol_bench_median(ratio, n));
 }
 
 static int measure(const settings *o, const char *dir)
