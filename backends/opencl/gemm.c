@@ -104,7 +104,6 @@ typedef struct product {
     ocl_form form;
     int64_t T, N, K;
     pol_view x, y;
-    float beta;
     room room;
     cl_mem w;
     int64_t w_at, rows, before;
@@ -126,7 +125,7 @@ static pol_status widen_slice(ocl *cl, product *p)
     return POL_OK;
 }
 
-/* Rows of w are columns of y, or terms of its sums: the latter are added up from slice to slice. To CLBlast each matrix
+/* Rows of w are columns of y, or terms of its sums, which are added up from slice to slice. To CLBlast each matrix
  * is its own transpose by columns, y^T = w x^T or w^T x^T: told of rows, it transposes y into scratch and back. */
 static pol_status multiply_slice(ocl *cl, product p)
 {
@@ -136,7 +135,7 @@ static pol_status multiply_slice(ocl *cl, product p)
     OCL_TRY(cl->base.ctx, p.op, CLBlastSgemmWithTempBuffer, CLBlastLayoutColMajor,
             out ? CLBlastTransposeYes : CLBlastTransposeNo, CLBlastTransposeNo, (size_t)(out ? p.rows : p.N),
             (size_t)p.T, (size_t)(out ? p.K : p.rows), 1.0f, p.w, (size_t)p.w_at, (size_t)row_of(&p), ocl_mem(p.x),
-            (size_t)(p.x.at + (out ? 0 : p.before)), (size_t)p.K, out || p.before == 0 ? p.beta : 1.0f, ocl_mem(p.y),
+            (size_t)(p.x.at + (out ? 0 : p.before)), (size_t)p.K, out ? 0.0f : 1.0f, ocl_mem(p.y),
             (size_t)(p.y.at + (out ? p.before : 0)), (size_t)p.N, &cl->queue, NULL, p.room.temp);
     return POL_OK;
 }
@@ -155,9 +154,9 @@ static pol_status multiply_stretch(ocl *cl, product p, const ocl_stretch *s)
 }
 
 pol_status ocl_gemm(ocl *cl, const char *op, ocl_form form, int64_t T, int64_t N, int64_t K, pol_view x, pol_view w,
-                    float beta, pol_view y, pol_view scratch)
+                    pol_view y, pol_view scratch)
 {
-    product p = {.op = op, .form = form, .T = T, .N = N, .K = K, .x = x, .y = y, .beta = beta};
+    product p = {.op = op, .form = form, .T = T, .N = N, .K = K, .x = x, .y = y};
     POL_TRY(divide(cl, op, scratch, T, form == OCL_ROWS_OUT ? N : K, row_of(&p), &p.room));
     pol_status status = POL_OK;
     for (ocl_stretch s = ocl_stretch_of(w, N * K); status == POL_OK && ocl_next(&s);)
@@ -185,7 +184,7 @@ pol_status project_opencl(pol_backend *be, const pol_project_args *a)
 {
     ocl *cl = ocl_of(be);
     POL_TRY(ocl_mark(cl, OCL_PROJECT));
-    POL_TRY(ocl_gemm(cl, "project", OCL_ROWS_OUT, a->T, a->N, a->C, a->x, a->w, 0.0f, a->y, a->scratch));
+    POL_TRY(ocl_gemm(cl, "project", OCL_ROWS_OUT, a->T, a->N, a->C, a->x, a->w, a->y, a->scratch));
     return add_bias(cl, "project", a->T, a->N, a->bias, a->y);
 }
 
@@ -194,6 +193,6 @@ pol_status project_add_opencl(pol_backend *be, const pol_project_add_args *a)
     ocl *cl = ocl_of(be);
     POL_TRY(ocl_mark(cl, OCL_PROJECT_ADD));
     if (a->N > 0)
-        POL_TRY(ocl_gemm(cl, "project_add", OCL_ROWS_IN, a->T, a->C, a->N, a->h, a->w, 1.0f, a->x, a->scratch));
+        POL_TRY(ocl_gemm(cl, "project_add", OCL_ROWS_IN, a->T, a->C, a->N, a->h, a->w, a->x, a->scratch));
     return add_bias(cl, "project_add", a->T, a->C, a->bias, a->x);
 }

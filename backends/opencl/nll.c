@@ -30,7 +30,7 @@ pol_status nll_opencl(pol_backend *be, const pol_nll_args *a)
     for (int64_t first = 0; first < a->V; first += a->slice) {
         const int64_t n = pol_min_i64(a->slice, a->V - first);
         const pol_view w = {a->w.buf, a->w.at + first * a->C};
-        POL_TRY(ocl_gemm(cl, "nll", OCL_ROWS_OUT, a->T, n, a->C, a->x, w, 0.0f, logits, product));
+        POL_TRY(ocl_gemm(cl, "nll", OCL_ROWS_OUT, a->T, n, a->C, a->x, w, logits, product));
         args.first = (cl_int)first;
         args.n = (cl_int)n;
         args.last = first + n == a->V;

@@ -201,13 +201,13 @@ pol_status ocl_mark(ocl *cl, ocl_op op);
 pol_status ocl_times(ocl *cl, double seconds[OCL_OPS]);
 void ocl_timer_free(ocl *cl);
 
-/* gemm.c. One product by CLBlast, over the pieces of w; y [T,N] = beta y +
- *     OCL_ROWS_OUT   x [T,K] w^T, w [N,K]
- *     OCL_ROWS_IN    x [T,K] w,   w [K,N]
+/* gemm.c. One product by CLBlast, over the pieces of w:
+ *     OCL_ROWS_OUT   y [T,N]  = x [T,K] w^T, w [N,K]
+ *     OCL_ROWS_IN    y [T,N] += x [T,K] w,   w [K,N]
  * scratch: gemm_scratch_opencl() of w's rows and columns. */
 typedef enum ocl_form { OCL_ROWS_OUT, OCL_ROWS_IN } ocl_form;
 pol_status ocl_gemm(ocl *cl, const char *op, ocl_form form, int64_t T, int64_t N, int64_t K, pol_view x, pol_view w,
-                    float beta, pol_view y, pol_view scratch);
+                    pol_view y, pol_view scratch);
 
 /* A size from the contract as the kernels' 32-bit int; POL_EUNSUPPORTED, naming it, where it does not fit. */
 pol_status ocl_int(ocl *cl, const char *op, const char *name, int64_t value, cl_int *out);

@@ -417,6 +417,9 @@ static void wrong_usage(void **state)
     refused_clean(t, 2, "eval --text @held-out", "which model");
     refused_clean(t, 2, "eval @model --text @held-out --protocol mine", "--protocol", "'mine'", "paper");
     refused_clean(t, 2, "eval @model --text @held-out --backend abacus", "'abacus'");
+    refused_clean(t, 2, PRUNE "--weights f64", "--weights: 'f64' is none of auto, f32, f16, bf16");
+    refused_clean(t, 3, PRUNE "--backend cpu --weights bf16", "the cpu backend has them in f32 alone");
+    refused_clean(t, 3, "eval @model --text @held-out --backend cpu --weights f16", "not in f16");
     refused_clean(t, 2, "export @model --format zip --out @/out", "--format", "'zip'", "zeros", "hf");
     refused_clean(t, 2, "export @model --out @/out", "--format");
     refused_clean(t, 2, "export @model --format hf", "--out");

@@ -67,7 +67,8 @@ static void check_sufficient(ocl *cl, int64_t T, int64_t N, int64_t C, int64_t s
         }
 }
 
-/* Whoever makes scratch for the largest product may run any smaller one in it. */
+/* Whoever makes scratch for the largest product may run any smaller one in it. More rows than a slice has need no more.
+ */
 static void check_scratch(ocl *cl)
 {
     enum { SIZES = POL_COUNT(sizes) };
@@ -79,6 +80,7 @@ static void check_scratch(ocl *cl)
                 assert_true(t == 0 || s >= scratch[t - 1][n][c]);
                 assert_true(n == 0 || s >= scratch[t][n - 1][c]);
                 assert_true(c == 0 || s >= scratch[t][n][c - 1]);
+                assert_true(n == 0 || sizes[n - 1] < cl->profile.slice_rows || s == scratch[t][n - 1][c]);
                 check_sufficient(cl, sizes[t], sizes[n], sizes[c], s);
                 scratch[t][n][c] = s;
             }

@@ -346,6 +346,10 @@ static void test_devices(void **state)
                  "device: '7'");
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = -1}, &opened), POL_EARG,
                  "threads: -1");
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .weights = "f8"}, &opened), POL_EARG,
+                 "weights: 'f8' is none of auto, f32, f16, bf16");
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .weights = "bf16"}, &opened),
+                 POL_EUNSUPPORTED, "weights: the cpu backend has them in f32 alone");
     pol_backend_close(NULL);
 
     pol_backend_summary *backends;
