@@ -17,9 +17,11 @@ int64_t attention_scratch_opencl(pol_backend *be, int64_t T, int64_t S, int64_t 
     return 0;
 }
 
-/* Keys of a block; 0 where not even one fits. Half of the local memory, so that two work-groups share a unit. */
+/* Keys of a block; 0 where a head is too large. Half of the local memory, so that two work-groups share a unit. */
 static int keys_at_a_time(const ocl *cl, int64_t D)
 {
+    if (D > MOST_HEAD)
+        return 0;
     if (!cl->profile.barriers)
         return ITEM_KEYS;
     const uint64_t key_and_value = 2 * (uint64_t)((D + 3) / 4) * sizeof(cl_float4);
@@ -37,7 +39,7 @@ pol_status attention_opencl(pol_backend *be, const pol_attention_args *a)
     attention_args args = {.out_at = a->out.at, .qkv_at = a->qkv.at, .scale = a->scale};
     const bool groups = cl->profile.barriers;
     const int keys = keys_at_a_time(cl, a->D);
-    if (a->D > MOST_HEAD || !keys)
+    if (!keys)
         return pol_fail(be->ctx, POL_EUNSUPPORTED, "attention: D: heads of %lld are too large for this device",
                         (long long)a->D);
     /* Kernels count rows and keys to the end of a block. */
