@@ -86,13 +86,30 @@ const char *ocl_code_name(cl_int code)
     return NULL;
 }
 
+static bool is_memory(cl_int code)
+{
+    return code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES || code == CL_OUT_OF_HOST_MEMORY;
+}
+
+/* What a code means to a person, where OpenCL's name for it does not say. CL_OUT_OF_RESOURCES is much else besides. */
+static const char *meaning(cl_int code)
+{
+    switch (code) {
+    case CL_OUT_OF_RESOURCES:
+    case CL_MEM_OBJECT_ALLOCATION_FAILURE:
+        return ": the device is out of memory, or of something else; fewer or shorter sequences at a time take less";
+    case CL_DEVICE_NOT_AVAILABLE:
+    case CL_INVALID_COMMAND_QUEUE:
+    case CL_INVALID_CONTEXT: return ": the driver may have lost the device";
+    default: return "";
+    }
+}
+
 pol_status ocl_check(pol_context *ctx, const char *what, const char *call, cl_int code)
 {
     if (code == CL_SUCCESS)
         return POL_OK;
     const char *name = ocl_code_name(code);
-    const bool memory =
-        code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES || code == CL_OUT_OF_HOST_MEMORY;
-    return pol_fail(ctx, memory ? POL_ENOMEM : POL_EDEVICE, "opencl: %s: %s: %s (%d)", what, call,
-                    name ? name : "a code that OpenCL does not define", code);
+    return pol_fail(ctx, is_memory(code) ? POL_ENOMEM : POL_EDEVICE, "opencl: %s: %s: %s (%d)%s", what, call,
+                    name ? name : "a code that OpenCL does not define", code, meaning(code));
 }

@@ -1,0 +1,18 @@
+# Script mode: fails where a library of USERS calls an OpenCL entry point that SHIM does not stand before. NM: the tool.
+function(symbols out)
+  execute_process(COMMAND ${NM} -D ${ARGN} OUTPUT_VARIABLE text COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL " cl[A-Z][A-Za-z]+" names "${text}")
+  set(${out} ${names} PARENT_SCOPE)
+endfunction()
+
+symbols(there --defined-only ${SHIM})
+foreach(user IN LISTS USERS)
+  symbols(called --undefined-only ${user})
+  if(NOT called)
+    message(SEND_ERROR "${user} calls no entry point of OpenCL")
+  endif()
+  list(REMOVE_ITEM called ${there})
+  if(called)
+    message(SEND_ERROR "${user} calls what shim.c does not have:${called}")
+  endif()
+endforeach()
