@@ -6,6 +6,8 @@
  *
  * Which products are small enough for CLBlast's direct kernel is found here, too, by doing each both ways: CLBlast's
  * tuner for that times kernels with CLBlast's own parameters, which are no longer in use.
+ *
+ * The process goes on with the last parameters that it was given: the search never leaves wrong ones behind (settle).
  */
 #include "backends/opencl/tune.h"
 
@@ -58,6 +60,9 @@ typedef struct tuning_session {
     ocl_tuner_part found[MOST_CANDIDATES]; /* for Xgemm, the fastest first */
     int n_found;
     ocl_tuning set; /* in the making */
+    bool touched;   /* CLBlast's own parameters are no longer in place */
+    bool has_right; /* the last set that gave right results: `right` */
+    ocl_tuning right;
 } tuning_session;
 
 static void say(const tuning_session *s, const char *fmt, ...) POL_PRINTF(2, 3);
@@ -161,7 +166,7 @@ static pol_status run_xgemm(tuning_session *s, ocl_tuner_call call)
     const double first = ocl_seconds() - start, left = share - first;
     if (left <= 2 * first)
         return POL_OK;
-    const double fraction = ceil(FIRST_FRACTION * first / (0.8 * left));
+    const double fraction = ceil(FIRST_FRACTION * first / (0.6 * left));
     return run_xgemm_once(s, &call, (int)pol_max_i64(1, (int64_t)fraction), left);
 }
 
@@ -198,10 +203,13 @@ static pol_status run_others(tuning_session *s, ocl_tuner_call call)
 
 static pol_status measure_set(tuning_session *s, const ocl_tuning *set, double *total)
 {
+    s->touched = true;
     POL_TRY(ocl_override(s->cl, set));
     POL_TRY(ocl_measure_products(&s->measure, s->seconds));
     *total = ocl_measure_total(&s->measure, s->seconds);
     s->result->tried++;
+    s->right = *set;
+    s->has_right = true;
     return POL_OK;
 }
 
@@ -330,16 +338,23 @@ static pol_status keep(tuning_session *s)
     return ocl_tuning_write(s->ctx, s->path, s->key, &s->set, &facts);
 }
 
+/* Direct products, too, have to pay: where they do not, all stay indirect. */
 static pol_status measure_found(tuning_session *s, double *indirect, double *total)
 {
     bool any;
     POL_TRY(choose_xgemm(s, indirect, &any));
     if (!any)
         return pol_fail(s->ctx, POL_EDEVICE, "no set of parameters that the tuners found is of use");
+    const double all_indirect = ocl_measure_total(&s->measure, indirect);
     say(s, "which products are small");
     POL_TRY(choose_least_indirect(s, indirect));
     POL_TRY(measure_set(s, &s->set, total));
-    say(s, "parameters found: %.1f GFLOP/s", 1e-9 * rate(s, *total));
+    say(s, "parameters found: %.1f GFLOP/s, all indirect: %.1f GFLOP/s", 1e-9 * rate(s, *total),
+        1e-9 * rate(s, all_indirect));
+    if (all_indirect < *total) {
+        set_least_indirect(&s->set, 0);
+        *total = all_indirect;
+    }
     return POL_OK;
 }
 
@@ -380,6 +395,20 @@ static pol_status search(tuning_session *s)
     if (s->result->kept)
         snprintf(s->result->file, sizeof s->result->file, "%s", s->path);
     return POL_OK;
+}
+
+/* The last set may have been a wrong one. Where none was right, all products become direct, by the kernel whose
+ * parameters are likely to be CLBlast's own still. */
+static pol_status settle(tuning_session *s)
+{
+    if (!s->touched)
+        return POL_OK;
+    if (s->has_right)
+        return ocl_override(s->cl, &s->right);
+    ocl_tuning direct = {0};
+    set_least_indirect(&direct, OCL_PARAMETER_MOST);
+    POL_TRY(ocl_override(s->cl, &direct));
+    return ocl_measure_products(&s->measure, s->seconds);
 }
 
 /* The device as CLBlast finds it: nothing that is kept is used. */
@@ -427,8 +456,11 @@ pol_status ocl_tune(pol_context *ctx, const pol_device_info *device, const pol_t
     pol_status status = ocl_cache_folder(ctx, &folder);
     if (status == POL_OK)
         status = prepare(s, device->index, folder);
-    if (status == POL_OK)
+    if (status == POL_OK) {
         status = search(s);
+        const pol_status settled = settle(s);
+        status = status < 0 ? status : settled;
+    }
     ocl_measure_close(&s->measure);
     if (s->products.ctx)
         pol_products_free(&s->products);
