@@ -55,7 +55,7 @@ static pol_status fail_listing(pol_context *ctx, const char *text, matches *matc
 static pol_status take(pol_context *ctx, const pol_device_info *d, const pol_device_info **out)
 {
     if (!d->usable)
-        return pol_fail(ctx, POL_EARG, "device: %s %d (%s) cannot be used: %s", d->backend, d->index, d->name,
+        return pol_fail(ctx, POL_EUNSUPPORTED, "device: %s %d (%s) cannot be used: %s", d->backend, d->index, d->name,
                         d->reason);
     *out = d;
     return POL_OK;

@@ -6,7 +6,7 @@
 #include "pollard/device.h"
 
 /* The rules of pol_backend_options. `backend` NULL: auto; else `list` has devices of that one alone. *out is of `list`.
- * POL_EARG: the device is not there, cannot be used, or is one of several so called. */
+ * POL_EARG: the device is not there, or is one of several so called. POL_EUNSUPPORTED: it cannot be used. */
 pol_status pol_device_choose(pol_context *ctx, const char *backend, const char *device, const pol_device_info *list,
                              int64_t n, const pol_device_info **out);
 

@@ -40,18 +40,21 @@ pol_status pol_weights_asked(pol_context *ctx, const pol_backend_options *o, pol
     return pol_fail(ctx, POL_EARG, "weights: '%s' is none of auto, f32, f16, bf16", name);
 }
 
-/* Appends the devices of a backend to `list`, and says what stands in the way of others. */
-static pol_status ask_backend(pol_context *ctx, size_t i, pol_device_info *list, int64_t *n, pol_backend_summary *about)
+/* Appends the devices of a backend to `list`, and says what stands in the way of others. `asked`: it was asked for by
+ * name. */
+static pol_status ask_backend(pol_context *ctx, size_t i, bool asked, pol_device_info *list, int64_t *n,
+                              pol_backend_summary *about)
 {
     const int64_t before = *n;
     *about = (pol_backend_summary){.built = backends[i].driver != NULL};
     snprintf(about->name, sizeof about->name, "%s", backends[i].name);
+    pol_status s = POL_OK;
     if (about->built)
-        POL_TRY(backends[i].driver->list(ctx, list, MAX_DEVICES, n, about->note));
+        s = backends[i].driver->list(ctx, list, MAX_DEVICES, n, about->note);
     else
         snprintf(about->note, sizeof about->note, "not in this build: it takes OpenCL and CLBlast (docs/building.md)");
     about->n_devices = *n - before;
-    return POL_OK;
+    return s == POL_EDEVICE && !asked ? POL_OK : s; /* it stands in the way of its own devices only */
 }
 
 /* Both of the backend called `name`, or of all where it is NULL: a driver that is not asked for is not woken. *devices
@@ -65,7 +68,7 @@ static pol_status survey(pol_context *ctx, const char *name, pol_device_info **d
     pol_status s = *about ? POL_OK : POL_ENOMEM;
     for (size_t i = 0; i < POL_COUNT(backends) && s == POL_OK; i++)
         if (!name || strcmp(backends[i].name, name) == 0)
-            s = ask_backend(ctx, i, *devices, n_devices, &(*about)[(*n_about)++]);
+            s = ask_backend(ctx, i, name, *devices, n_devices, &(*about)[(*n_about)++]);
     if (s < 0) {
         pol_free(ctx, *devices);
         pol_free(ctx, *about);

@@ -198,12 +198,13 @@ static bool list_one(void *to, cl_platform_id platform, cl_device_id device, int
 
 pol_status ocl_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES])
 {
-    (void)ctx;
     obstacle o;
     listing l = {.out = out, .cap = cap, .n = *n};
     each_device(list_one, &l, &o);
-    *n = l.n;
     memcpy(note, o.note, sizeof o.note);
+    if (l.n == *n && o.code != CL_SUCCESS)
+        return pol_fail(ctx, POL_EDEVICE, "backend opencl: %s", o.note);
+    *n = l.n;
     return POL_OK;
 }
 

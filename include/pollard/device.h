@@ -65,7 +65,8 @@ typedef struct pol_backend_options {
 POL_API extern const char *const pol_weight_names[]; /* what `weights` may say; NULL at the end */
 
 /* `o` NULL: automatic. On success *out is yours: pol_backend_close(). POL_EARG names a backend or device that was asked
- * for and is not there, cannot be used, or is one of several of that name; other devices are then not tried. */
+ * for and is not there, or is one of several of that name; POL_EUNSUPPORTED: it cannot be used; POL_EDEVICE: its driver
+ * fails. Other devices are then not tried. */
 POL_API pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_backend **out);
 POL_API void pol_backend_close(pol_backend *be);                        /* takes NULL */
 POL_API const pol_device_info *pol_backend_info(const pol_backend *be); /* lives as long as `be` */

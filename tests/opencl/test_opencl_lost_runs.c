@@ -184,12 +184,37 @@ static void a_device_that_is_lost_at_the_start_is_an_error(void **state)
     }
 }
 
+/* A driver that does not even list its devices, or not what they are, is no wrong usage. */
+static void a_driver_that_does_not_answer_is_an_error(void **state)
+{
+    static const struct {
+        const char *fault, *said;
+        int code;
+    } faults[] = {
+        {"clGetPlatformIDs:1+:-9999", "backend opencl: clGetPlatformIDs gives no known code (-9999)", 1},
+        {"clGetDeviceIDs:1+:-6", "clGetDeviceIDs gives CL_OUT_OF_HOST_MEMORY (-6)", 1},
+        {"clGetDeviceInfo:1+:-2", "it does not answer: clGetDeviceInfo: CL_DEVICE_NOT_AVAILABLE (-2)", 3},
+    };
+    cli *t = *state;
+    need_device(t);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        const int code = shimmed(t, "eval @model --text @held-out --backend opencl --quiet", faults[i].fault);
+        if (code != faults[i].code)
+            fail_msg("%s: exit code %d: %s", faults[i].fault, code, t->err);
+        said(t, faults[i].said);
+        assert_int_equal(shimmed(t, "devices", faults[i].fault), 0); /* where it is said, beside the other backends */
+        assert_says(t->out, faults[i].said + (i ? 0 : strlen("backend opencl: ")));
+        assert_int_equal(shimmed(t, "eval @model --text @held-out --backend cpu --quiet", faults[i].fault), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_run_whose_device_fails_goes_on, lost_setup, lost_teardown),
         cmocka_unit_test_setup_teardown(a_build_that_fails_shows_the_log, lost_setup, lost_teardown),
         cmocka_unit_test_setup_teardown(a_device_that_is_lost_at_the_start_is_an_error, lost_setup, lost_teardown),
+        cmocka_unit_test_setup_teardown(a_driver_that_does_not_answer_is_an_error, lost_setup, lost_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

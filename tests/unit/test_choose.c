@@ -32,7 +32,8 @@ static void chosen(const char *backend, const char *asked, const pol_device_info
 static void refused(const char *backend, const char *asked, const pol_device_info *list, int64_t n, const char *text)
 {
     const pol_device_info *out;
-    assert_fails(ctx, pol_device_choose(ctx, backend, asked, list, n, &out), POL_EARG, text);
+    const pol_status code = strstr(text, "cannot be used") ? POL_EUNSUPPORTED : POL_EARG;
+    assert_fails(ctx, pol_device_choose(ctx, backend, asked, list, n, &out), code, text);
     assert_null(out);
 }
 
