@@ -213,7 +213,8 @@ typedef struct pol_tune_job {
 
 /* What a backend offers to the registry (backends/registry.c). list appends to out[*n], of room for `cap` in all, and
  * raises *n; a device that cannot be used is listed with the reason. A driver that is missing or has no device is no
- * failure: `note`, "" on entry, says so. One that fails is POL_EDEVICE, and is in the note too. open makes one of the devices so listed. */
+ * failure: `note`, "" on entry, says so. One that fails is POL_EDEVICE, and is in the note too. open makes one of the
+ * devices so listed. */
 typedef struct pol_backend_driver {
     const char *name;
     pol_status (*list)(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES]);
