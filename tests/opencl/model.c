@@ -9,12 +9,13 @@ pol_backend *open_cpu(pol_context *ctx)
     return be;
 }
 
-void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden, int64_t max_tokens)
+void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden, int64_t B,
+                int64_t S)
 {
     *m = (loaded){.ctx = ctx, .be = be};
     assert_ok(ctx, pol_source_open(ctx, model, &m->src));
     assert_ok(ctx, pol_model_load(m->src, be, &m->model));
-    assert_ok(ctx, pol_forward_new(m->model, max_tokens, max_tokens < GOLDEN_S ? max_tokens : GOLDEN_S, &m->forward));
+    assert_ok(ctx, pol_forward_new(m->model, B * S, S, &m->forward));
     m->units = pol_model_units(m->model);
     assert_ok(ctx, pol_json_read(ctx, golden, 1 << 24, &m->golden));
     const json_t *ids = json_object_get(m->golden, "ids");
@@ -23,12 +24,17 @@ void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model,
         m->ids[i] = (int32_t)json_integer_value(json_array_get(json_array_get(ids, i / GOLDEN_S), i % GOLDEN_S));
 }
 
-void load_named(loaded *m, pol_context *ctx, pol_backend *be, const char *name)
+void load_named(loaded *m, pol_context *ctx, pol_backend *be, const char *name, int64_t B, int64_t S)
 {
     char model[256], golden[256];
     snprintf(model, sizeof model, "models/%s", name);
     snprintf(golden, sizeof golden, "models/%s/golden.json", name);
-    load_model(m, ctx, be, test_file(model), test_file(golden), GOLDEN_B * GOLDEN_S);
+    load_model(m, ctx, be, test_file(model), test_file(golden), B, S);
+}
+
+void load_golden(loaded *m, pol_context *ctx, pol_backend *be, const char *name)
+{
+    load_named(m, ctx, be, name, GOLDEN_B, GOLDEN_S);
 }
 
 void unload(loaded *m)

@@ -20,11 +20,13 @@ typedef struct loaded {
     int32_t ids[GOLDEN_B * GOLDEN_S];
 } loaded;
 
-/* `model`: a path; `golden`: its golden.json. Passes of up to max_tokens. Takes the backend over. */
-void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden,
-                int64_t max_tokens);
-/* models/NAME and its golden.json, of room for all of its sequences. */
-void load_named(loaded *m, pol_context *ctx, pol_backend *be, const char *name);
+/* `model`: a path; `golden`: its golden.json. Room for B sequences of S tokens and no more. Takes the backend over. */
+void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden, int64_t B,
+                int64_t S);
+/* models/NAME. */
+void load_named(loaded *m, pol_context *ctx, pol_backend *be, const char *name, int64_t B, int64_t S);
+/* With room for all of the golden sequences. */
+void load_golden(loaded *m, pol_context *ctx, pol_backend *be, const char *name);
 void unload(loaded *m);
 
 /* The CPU's backend, with one thread. */

@@ -1,24 +1,25 @@
 /* oclgrind_model.c - what oclgrind watches (oclgrind.cmake): the forward pass, changes of the mask and a metric on
  * small models, in each way in which the tests use a device. The numbers are held against the CPU's, so that what was
- * watched was the work itself. A simulated product takes its time, so there are few of them. */
+ * watched was the work itself; buffers have room for what is done and no more. A simulated product takes its time, so
+ * there are few of them. */
 #include <math.h>
 
 #include "pollard/score.h"
 #include "tests/opencl/model.h"
 
-enum { LENGTH = 12, MASKS = 2 };
+enum { SEQUENCES = 2, LENGTH = 11, MASKS = 2 };
 
 static void compare_losses(loaded *m, loaded *cpu)
 {
     uint8_t *mask = malloc((size_t)m->units->n);
     for (uint64_t i = 0; i < MASKS; i++) {
-        double loss[2], want[2];
+        double loss[SEQUENCES], want[SEQUENCES];
         random_mask(m->units, i, mask);
         assert_ok(m->ctx, pol_model_set_mask(m->model, i == 0 ? NULL : mask));
         assert_ok(m->ctx, pol_model_set_mask(cpu->model, i == 0 ? NULL : mask));
-        assert_ok(m->ctx, pol_forward_nll(m->forward, m->ids, 2, LENGTH, NULL, loss));
-        assert_ok(m->ctx, pol_forward_nll(cpu->forward, m->ids, 2, LENGTH, NULL, want));
-        for (int b = 0; b < 2; b++)
+        assert_ok(m->ctx, pol_forward_nll(m->forward, m->ids, SEQUENCES, LENGTH, NULL, loss));
+        assert_ok(m->ctx, pol_forward_nll(cpu->forward, m->ids, SEQUENCES, LENGTH, NULL, want));
+        for (int b = 0; b < SEQUENCES; b++)
             assert_near(loss[b] / want[b], 1.0, m->be->weight_dtype == POL_F32 ? 1e-5 : 2e-2);
     }
     free(mask);
@@ -28,7 +29,7 @@ static void compare_metric(loaded *m, loaded *cpu)
 {
     static const double keep[POL_UNIT_KINDS] = {0.6, 0.6, 1, 1};
     const unsigned granularity = 1u << POL_UNIT_GROUP | 1u << POL_UNIT_CHANNEL;
-    const pol_sequences cal = {.ctx = m->ctx, .n = 2, .seq_len = LENGTH, .ids = m->ids};
+    const pol_sequences cal = {.ctx = m->ctx, .n = SEQUENCES, .seq_len = LENGTH, .ids = m->ids};
     float *got = malloc((size_t)m->units->n * sizeof *got), *want = malloc((size_t)m->units->n * sizeof *want);
     assert_ok(m->ctx, pol_metric_compute(m->forward, POL_METRIC_WANDA_SP, &cal, granularity, keep, 1, got, NULL));
     assert_ok(m->ctx, pol_metric_compute(cpu->forward, POL_METRIC_WANDA_SP, &cal, granularity, keep, 1, want, NULL));
@@ -51,8 +52,8 @@ static void under_every_profile(void **state)
         if (!be)
             skip();
         printf("%s: %s, %s\n", be->info.name, test_profiles[p].name, model);
-        load_named(&m, ctx, be, model);
-        load_named(&cpu, ctx, open_cpu(ctx), model);
+        load_named(&m, ctx, be, model, SEQUENCES, LENGTH);
+        load_named(&cpu, ctx, open_cpu(ctx), model, SEQUENCES, LENGTH);
         compare_losses(&m, &cpu);
         if (!test_profiles[p].piece_bytes)
             compare_metric(&m, &cpu);

@@ -29,7 +29,7 @@ static void golden_losses_under_every_profile(void **state)
     for (size_t p = 0; p < n_test_profiles; p++)
         for (size_t i = 0; i < POL_COUNT(models); i++) {
             loaded m;
-            load_named(&m, ctx, open_or_skip(ctx, &test_profiles[p]), models[i]);
+            load_golden(&m, ctx, open_or_skip(ctx, &test_profiles[p]), models[i]);
             check_golden(&m, tolerance(m.be, models[i]));
             unload(&m);
         }
@@ -51,8 +51,8 @@ static void every_mask_as_on_the_cpu(void **state)
     static const char name[] = "llama-mha-bf16";
     for (size_t p = 0; p < n_test_profiles; p++) {
         loaded m, cpu;
-        load_named(&m, *state, open_or_skip(*state, &test_profiles[p]), name);
-        load_named(&cpu, *state, open_cpu(*state), name);
+        load_golden(&m, *state, open_or_skip(*state, &test_profiles[p]), name);
+        load_golden(&cpu, *state, open_cpu(*state), name);
         uint8_t *mask = malloc((size_t)m.units->n);
         for (uint64_t i = 0; i < MASKS; i++) {
             random_mask(m.units, i, mask);
@@ -73,8 +73,8 @@ static void the_order_restores_every_bit(void **state)
 {
     loaded m, other;
     double want[GOLDEN_B], got[GOLDEN_B];
-    load_named(&m, *state, open_or_skip(*state, &test_profiles[0]), "llama-gqa-tied");
-    load_named(&other, *state, open_or_skip(*state, &test_profiles[0]), "llama-gqa-tied");
+    load_golden(&m, *state, open_or_skip(*state, &test_profiles[0]), "llama-gqa-tied");
+    load_golden(&other, *state, open_or_skip(*state, &test_profiles[0]), "llama-gqa-tied");
     uint8_t *mask = malloc((size_t)m.units->n);
     int32_t *order = malloc((size_t)pol_model_order_size(m.model) * sizeof *order);
     for (uint64_t i = 0; i < 20; i++) {
@@ -102,7 +102,7 @@ static void memory_is_as_planned(void **state)
         pol_backend *be = open_or_skip(*state, &test_profiles[0]);
         be->width_tile = tile[i];
         be->nll_slice = slice[i];
-        load_named(&m, *state, be, "llama-linear-bias");
+        load_golden(&m, *state, be, "llama-linear-bias");
         const pol_config *c = pol_model_config(m.model);
         assert_int_equal(be->bytes_in_use,
                          pol_model_bytes(c, be) + pol_forward_bytes(c, be, GOLDEN_B * GOLDEN_S, GOLDEN_S));
@@ -121,7 +121,7 @@ static void smollm2_as_on_the_cpu(void **state)
     }
     loaded m;
     load_model(&m, *state, open_or_skip(*state, &test_profiles[0]), path, test_file("models/smollm2-135m.golden.json"),
-               GOLDEN_B * GOLDEN_S);
+               GOLDEN_B, GOLDEN_S);
     check_golden(&m, 2e-5);
     unload(&m);
 }

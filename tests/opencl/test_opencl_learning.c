@@ -15,7 +15,7 @@ static void load_or_skip(loaded *m, pol_context *ctx, const test_profile *p)
     pol_backend *be = open_profile(ctx, p);
     if (!be)
         skip();
-    load_named(m, ctx, be, MODEL);
+    load_golden(m, ctx, be, MODEL);
 }
 
 static pol_sequences sequences_of(loaded *m)
@@ -39,7 +39,7 @@ static void metrics_are_those_of_the_cpu(void **state)
         for (size_t i = 0; i < POL_COUNT(metrics); i++) {
             loaded m, cpu;
             load_or_skip(&m, *state, &test_profiles[p]);
-            load_named(&cpu, *state, open_cpu(*state), MODEL);
+            load_golden(&cpu, *state, open_cpu(*state), MODEL);
             const int64_t n = m.units->n, contents = m.units->n_of[POL_UNIT_GROUP] + m.units->n_of[POL_UNIT_CHANNEL];
             float *got = malloc((size_t)n * sizeof *got), *want = malloc((size_t)n * sizeof *want);
             compute(&m, metrics[i], got);
@@ -95,7 +95,7 @@ static void learn(loaded *m, float *s)
 static void probabilities_are_those_of_the_cpu(void **state)
 {
     loaded m, cpu;
-    load_named(&cpu, *state, open_cpu(*state), MODEL);
+    load_golden(&cpu, *state, open_cpu(*state), MODEL);
     const int64_t n = cpu.units->n;
     float *got = malloc((size_t)n * sizeof *got), *want = malloc((size_t)n * sizeof *want), moved = 0;
     learn(&cpu, want);
