@@ -2,6 +2,7 @@
 #include "tests/opencl/shim.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,7 @@ static struct {
     shim_entry entry, failed;
     int64_t n; /* 0: no fault */
     cl_int code;
-    bool lasting;
+    shim_span span;
     const char *log;
     size_t log_size;
     struct {
@@ -48,12 +49,12 @@ static _Noreturn void die(const char *why, const char *of)
 
 void shim_reset(void) { memset(&shim, 0, sizeof shim); }
 
-void shim_fail(shim_entry entry, int64_t n, cl_int code, bool lasting)
+void shim_fail(shim_entry entry, int64_t n, cl_int code, shim_span span)
 {
     shim.entry = entry;
     shim.n = n;
     shim.code = code;
-    shim.lasting = lasting;
+    shim.span = span;
 }
 
 shim_entry shim_failed(void) { return shim.failed; }
@@ -75,15 +76,15 @@ void shim_device_info(cl_device_info what, uint64_t value)
 
 static void fail_as_told(const char *told)
 {
-    char name[64], plus[2] = "";
+    char name[64], more[2] = "";
     long long n;
     int code;
-    if (sscanf(told, "%63[A-Za-z]:%lld%1[+]:%d", name, &n, plus, &code) != 4 &&
+    if (sscanf(told, "%63[A-Za-z]:%lld%1[+*]:%d", name, &n, more, &code) != 4 &&
         sscanf(told, "%63[A-Za-z]:%lld:%d", name, &n, &code) != 3)
         die("not ENTRY:N:CODE", told);
     for (int e = 0; e < SHIM_END; e++)
         if (strcmp(shim_names[e], name) == 0) {
-            shim_fail((shim_entry)e, n, code, *plus);
+            shim_fail((shim_entry)e, n, code, *more == '*' ? SHIM_LOST : *more ? SHIM_LASTING : SHIM_ONCE);
             return;
         }
     die("no such entry", told);
@@ -125,10 +126,11 @@ static cl_int enter(shim_entry entry)
 {
     shim.calls[SHIM_ANY]++;
     shim.calls[entry]++;
-    if (!shim.n || (shim.entry != SHIM_ANY && shim.entry != entry))
+    if (!shim.n)
         return CL_SUCCESS;
     const int64_t n = shim.calls[shim.entry];
-    if (n != shim.n && !(shim.lasting && n > shim.n))
+    const bool meant = shim.entry == SHIM_ANY || shim.entry == entry, lost = shim.span == SHIM_LOST && shim.failed;
+    if (!lost && !(meant && (n == shim.n || (shim.span == SHIM_LASTING && n > shim.n))))
         return CL_SUCCESS;
     if (!shim.failed)
         shim.failed = entry;

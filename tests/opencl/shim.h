@@ -3,7 +3,8 @@
  * into a program (LD_PRELOAD), by the environment:
  *
  *   POLLARD_SHIM_FAIL    ENTRY:N:CODE    the N-th call of ENTRY, or of all with ENTRY "any", gives CODE
- *                        ENTRY:N+:CODE   and so do all calls after it
+ *                        ENTRY:N+:CODE   and so do all calls of ENTRY after it
+ *                        ENTRY:N*:CODE   and so do all calls of any entry after it
  *   POLLARD_SHIM_LOG     what the compiler says of every program
  *   POLLARD_SHIM_DEVICE  WHAT:VALUE      clGetDeviceInfo(WHAT) gives VALUE
  *   POLLARD_SHIM_COUNTS  a file that the counts are written to at exit, as lines "ENTRY CALLS"
@@ -14,7 +15,6 @@
 #define POL_TEST_SHIM_H
 
 #include <CL/cl.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 /* Those that answer, those that queue, those that make, those that release. */
@@ -66,10 +66,12 @@ extern const char *const shim_names[SHIM_END];
 /* Counts from 0 again, and no fault; what lives stays known. */
 void shim_reset(void);
 
-/* The n-th call from the last shim_reset() on, n >= 1, gives `code`, and with `lasting` every call of that entry after
- * it. A call that fails does nothing, but a release still releases and clFinish still waits: nobody could do that in
- * their place. */
-void shim_fail(shim_entry entry, int64_t n, cl_int code, bool lasting);
+typedef enum shim_span { SHIM_ONCE, SHIM_LASTING, SHIM_LOST } shim_span;
+
+/* The n-th call from the last shim_reset() on, n >= 1, gives `code`; SHIM_LASTING: and every call of that entry after
+ * it; SHIM_LOST: and every call at all. A call that fails does nothing, but a release still releases and clFinish still
+ * waits: nobody could do that in their place. */
+void shim_fail(shim_entry entry, int64_t n, cl_int code, shim_span span);
 /* The entry of the first call that was made to fail; SHIM_ANY: none was. */
 shim_entry shim_failed(void);
 

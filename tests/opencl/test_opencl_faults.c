@@ -117,9 +117,9 @@ static bool fails_once(fixture *f, stage *run, shim_entry entry, int64_t n, cl_i
     snprintf(f->fault, sizeof f->fault, "call %lld of %s%s gives %d", (long long)n, shim_names[entry],
              lasting ? " and all after it" : "", code);
     shim_reset();
-    shim_fail(entry, n, code, lasting);
+    shim_fail(entry, n, code, lasting ? SHIM_LASTING : SHIM_ONCE);
     const pol_status s = run(f);
-    shim_fail(SHIM_ANY, 0, CL_SUCCESS, false);
+    shim_fail(SHIM_ANY, 0, CL_SUCCESS, SHIM_ONCE);
     if (!shim_failed())
         return false;
     if (s < 0)
@@ -336,7 +336,7 @@ static void a_release_that_fails_does_not_matter(void **state)
     fixture *f = with_device(state);
     for (size_t i = 0; i < POL_COUNT(releases); i++) {
         shim_reset();
-        shim_fail(releases[i], 1, CL_INVALID_VALUE, true);
+        shim_fail(releases[i], 1, CL_INVALID_VALUE, SHIM_LASTING);
         snprintf(f->fault, sizeof f->fault, "%s fails", shim_names[releases[i]]);
         assert_ok(f->ctx, whole(f));
         assert_nothing_left(f, 0);

@@ -116,7 +116,7 @@ static void built_badly(const char *log, size_t claimed)
     double loss;
     *logged = 0;
     shim_reset();
-    shim_fail(SHIM_clBuildProgram, 1, CL_BUILD_PROGRAM_FAILURE, false);
+    shim_fail(SHIM_clBuildProgram, 1, CL_BUILD_PROGRAM_FAILURE, SHIM_ONCE);
     shim_build_log(log, claimed);
     assert_fails(ctx, job(&loss), POL_EDEVICE, "opencl: embed: clBuildProgram: CL_BUILD_PROGRAM_FAILURE (-11)");
     assert_int_equal(shim_live(SHIM_OURS), 0);
@@ -165,9 +165,9 @@ static void a_late_fault_comes_out_of_sync_and_download(void **state)
     assert_ok(ctx, pol_buf_new(be, POL_F32, 1, &x));
     assert_ok(ctx, pol_upload(be, x, 0, &one, 1));
     shim_reset();
-    shim_fail(SHIM_clFinish, 1, CL_INVALID_COMMAND_QUEUE, false);
+    shim_fail(SHIM_clFinish, 1, CL_INVALID_COMMAND_QUEUE, SHIM_ONCE);
     assert_fails(ctx, pol_sync(be), POL_EDEVICE, "opencl: sync: clFinish: CL_INVALID_COMMAND_QUEUE (-36)");
-    shim_fail(SHIM_clEnqueueReadBuffer, 1, CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST, false);
+    shim_fail(SHIM_clEnqueueReadBuffer, 1, CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST, SHIM_ONCE);
     assert_fails(ctx, pol_download(be, x, 0, &back, 1), POL_EDEVICE, "opencl: download: clEnqueueReadBuffer: CL_EXEC");
     shim_reset();
     assert_ok(ctx, pol_download(be, x, 0, &back, 1));
