@@ -134,8 +134,12 @@ static void size_call(const tuning_session *s, ocl_tuner_call *call)
     call->k = size[2];
 }
 
+/* A long run finds again what the short one did: sets that are there already are passed over. */
 static void add_found(tuning_session *s, const ocl_tuner_part *part)
 {
+    for (int i = 0; i < s->n_found; i++)
+        if (ocl_same_parameters(&s->found[i].parameters, &part->parameters))
+            return;
     int at = s->n_found < MOST_CANDIDATES ? s->n_found++ : MOST_CANDIDATES;
     for (; at > 0 && s->found[at - 1].milliseconds > part->milliseconds; at--)
         if (at < MOST_CANDIDATES)
@@ -250,38 +254,6 @@ static pol_status choose_xgemm(tuning_session *s, double *indirect, bool *any)
     return POL_OK;
 }
 
-/* A product, by size, and what it takes in either way. */
-typedef struct both_ways {
-    double volume, direct, indirect; /* m n k; seconds in all */
-} both_ways;
-
-static int by_volume(const void *a, const void *b)
-{
-    const double x = ((const both_ways *)a)->volume, y = ((const both_ways *)b)->volume;
-    return (x > y) - (x < y);
-}
-
-/* The cube root of the size below which products are direct: between two neighbours, or well outside all. */
-static int64_t cut_between(both_ways *w, int64_t n)
-{
-    qsort(w, (size_t)n, sizeof *w, by_volume);
-    double cost = 0, least;
-    int64_t cut = 0;
-    for (int64_t i = 0; i < n; i++)
-        cost += w[i].indirect;
-    least = cost;
-    for (int64_t i = 0; i < n; i++) {
-        cost += w[i].direct - w[i].indirect;
-        if (cost < least && (i + 1 == n || w[i + 1].volume > w[i].volume)) {
-            least = cost;
-            cut = i + 1;
-        }
-    }
-    const double below = cut > 0 ? w[cut - 1].volume : w[0].volume / 64;
-    const double above = cut < n ? w[cut].volume : 64 * w[n - 1].volume;
-    return (int64_t)fmin(ceil(cbrt(sqrt(below * above))), OCL_PARAMETER_MOST);
-}
-
 static pol_status choose_least_indirect(tuning_session *s, const double *indirect)
 {
     const int64_t n = s->products.n;
@@ -294,15 +266,15 @@ static pol_status choose_least_indirect(tuning_session *s, const double *indirec
         return POL_OK;
     }
     POL_TRY(status);
-    both_ways *w = pol_alloc_array(s->ctx, n, sizeof *w);
+    ocl_both_ways *w = pol_alloc_array(s->ctx, n, sizeof *w);
     if (!w)
         return POL_ENOMEM;
     for (int64_t i = 0; i < n; i++) {
         const pol_product *p = &s->products.list[i];
         const double times = (double)p->times;
-        w[i] = (both_ways){(double)p->T * (double)p->N * (double)p->K, times * s->seconds[i], times * indirect[i]};
+        w[i] = (ocl_both_ways){(double)p->T * (double)p->N * (double)p->K, times * s->seconds[i], times * indirect[i]};
     }
-    set_least_indirect(&s->set, cut_between(w, n));
+    set_least_indirect(&s->set, ocl_least_indirect(w, n));
     pol_free(s->ctx, w);
     return POL_OK;
 }

@@ -1,7 +1,7 @@
 /* tuning.c - sets of CLBlast's parameters, read and written. */
 #include "backends/opencl/tuning.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +20,15 @@ const char *const ocl_tuned_names[OCL_TUNED] = {
 
 enum { FILE_VERSION = 1, FILE_MOST = 1 << 20, HASH_BYTES = 33 };
 static const char FORMAT[] = "pollard-clblast";
+
+bool ocl_same_parameters(const ocl_kernel_tuning *a, const ocl_kernel_tuning *b)
+{
+    bool same = a->n == b->n;
+    for (int i = 0; i < a->n && same; i++)
+        same = a->parameters[i].value == b->parameters[i].value &&
+               strcmp(a->parameters[i].name, b->parameters[i].name) == 0;
+    return same;
+}
 
 static bool good_name(const char *name, size_t n)
 {
@@ -209,4 +218,31 @@ pol_status ocl_tuning_write(pol_context *ctx, const char *path, const char *key,
     json_decref(j);
     json_decref(kernels);
     return written;
+}
+
+static int by_volume(const void *a, const void *b)
+{
+    const double x = ((const ocl_both_ways *)a)->volume, y = ((const ocl_both_ways *)b)->volume;
+    return (x > y) - (x < y);
+}
+
+int64_t ocl_least_indirect(ocl_both_ways *w, int64_t n)
+{
+    enum { WELL_OUTSIDE = 64 };
+    double cost = 0, least;
+    int64_t cut = 0; /* products below it are direct */
+    qsort(w, (size_t)n, sizeof *w, by_volume);
+    for (int64_t i = 0; i < n; i++)
+        cost += w[i].indirect;
+    least = cost;
+    for (int64_t i = 0; i < n; i++) {
+        cost += w[i].direct - w[i].indirect;
+        if (cost < least && (i + 1 == n || w[i + 1].volume > w[i].volume)) {
+            least = cost;
+            cut = i + 1;
+        }
+    }
+    const double below = cut > 0 ? w[cut - 1].volume : w[0].volume / WELL_OUTSIDE;
+    const double above = cut < n ? w[cut].volume : w[n - 1].volume * WELL_OUTSIDE;
+    return (int64_t)fmin(ceil(cbrt(sqrt(below * above))), OCL_PARAMETER_MOST);
 }

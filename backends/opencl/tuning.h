@@ -52,6 +52,8 @@ typedef struct ocl_tuning_facts {
     double flops_before, flops_after;
 } ocl_tuning_facts;
 
+bool ocl_same_parameters(const ocl_kernel_tuning *a, const ocl_kernel_tuning *b); /* in the same order */
+
 /* The JSON file that a tuner of CLBlast's leaves: its best parameters and their time in milliseconds. POL_EFORMAT, with
  * `name` in the sentence, for what is none. */
 pol_status ocl_tuner_result(pol_context *ctx, const char *name, const void *text, size_t n, ocl_kernel_tuning *out,
@@ -64,5 +66,14 @@ pol_status ocl_tuning_parse(pol_context *ctx, const char *name, const void *text
 pol_status ocl_tuning_read(pol_context *ctx, const char *path, const char *key, ocl_tuning *out, bool *there);
 pol_status ocl_tuning_write(pol_context *ctx, const char *path, const char *key, const ocl_tuning *t,
                             const ocl_tuning_facts *facts);
+
+/* A product, by size, and what it takes in either way. */
+typedef struct ocl_both_ways {
+    double volume, direct, indirect; /* m n k; seconds in all */
+} ocl_both_ways;
+
+/* The least indirect size with which n >= 1 products take the least time: the cube root of a volume between two
+ * neighbours, or well outside all of them. Sorts w. */
+int64_t ocl_least_indirect(ocl_both_ways *w, int64_t n);
 
 #endif

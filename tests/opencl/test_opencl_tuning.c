@@ -164,6 +164,22 @@ static void what_is_no_set_is_refused(void **state)
     }
 }
 
+/* ---- which products are small ---- */
+
+static void small_products_are_found(void **state)
+{
+    (void)state;
+    ocl_both_ways w[] = {{1e9, 9, 1}, {1e3, 1, 2}, {1e6, 1, 3}, {8e6, 2, 1}, {1e6, 4, 3}};
+    /* Of volume 1e6 two products, one faster each way; together they are faster directly. Then 8e6 is not. */
+    assert_int_equal(ocl_least_indirect(w, 5), 142); /* the cube root of sqrt(1e6 8e6), rounded up */
+    ocl_both_ways none[] = {{8e6, 2, 1}, {1e6, 2, 1}};
+    assert_int_equal(ocl_least_indirect(none, 2), 50); /* half of 1e6's cube root */
+    ocl_both_ways all[] = {{8e6, 1, 2}, {1e6, 1, 2}};
+    assert_int_equal(ocl_least_indirect(all, 2), 400); /* twice 8e6's */
+    ocl_both_ways huge[] = {{1e18, 1, 2}};
+    assert_int_equal(ocl_least_indirect(huge, 1), OCL_PARAMETER_MOST);
+}
+
 /* ---- what is used ---- */
 
 enum { SIDE = 256 };
@@ -222,6 +238,23 @@ static void a_kept_set_is_used(void **state)
     }
 }
 
+/* Of a backend that has asked CLBlast for sizes before. */
+static void other_parameters_ask_for_other_scratch(void **state)
+{
+    fixture *f = *state;
+    ocl *cl = open_tuned(f);
+    if (!cl)
+        skip();
+    ocl_tuning t = {0};
+    t.kernels[OCL_GEMM_ROUTINE] = (ocl_kernel_tuning){.n = 1, .parameters = {{OCL_MIN_INDIRECT, 0}}};
+    assert_ok(f->ctx, ocl_override(cl, &t));
+    assert_true(pol_gemm_scratch(&cl->base, SIDE, SIDE, SIDE) > 0);
+    t.kernels[OCL_GEMM_ROUTINE].parameters[0].value = OCL_PARAMETER_MOST;
+    assert_ok(f->ctx, ocl_override(cl, &t));
+    assert_int_equal(pol_gemm_scratch(&cl->base, SIDE, SIDE, SIDE), 0);
+    pol_backend_close(&cl->base);
+}
+
 /* It stays as it was before: all indirect. */
 static void a_damaged_set_is_not_used(void **state)
 {
@@ -269,7 +302,9 @@ int main(void)
         CACHE_TEST(of_another_key_it_is_refused),
         CACHE_TEST(no_damage_changes_a_parameter),
         CACHE_TEST(what_is_no_set_is_refused),
+        CACHE_TEST(small_products_are_found),
         CACHE_TEST(a_kept_set_is_used),
+        CACHE_TEST(other_parameters_ask_for_other_scratch),
         CACHE_TEST(a_damaged_set_is_not_used),
         CACHE_TEST(a_set_that_clblast_refuses_is_not_used),
     };
