@@ -342,7 +342,7 @@ static pol_status try_found(tuning_session *s)
         return POL_OK;
     }
     POL_TRY(status);
-    if (total > GAIN * s->best_total)
+    if (total > GAIN * fmin(s->before, s->best_total))
         return POL_OK;
     s->best_total = total;
     return keep(s);
