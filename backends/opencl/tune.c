@@ -170,7 +170,7 @@ static pol_status run_xgemm(tuning_session *s, ocl_tuner_call call)
     const double first = ocl_seconds() - start, left = share - first;
     if (left <= 2 * first)
         return POL_OK;
-    const double fraction = ceil(FIRST_FRACTION * first / (0.6 * left));
+    const double fraction = ceil(FIRST_FRACTION * first / (0.5 * left));
     return run_xgemm_once(s, &call, (int)pol_max_i64(1, (int64_t)fraction), left);
 }
 
