@@ -4,7 +4,7 @@
 enum { BLOCK = 64 };
 
 /* Rows `first`, first + step, ... of the n columns from x on. */
-inline void sum_rows(global const float *x, const stats_args a, int first, int step, int n, fv *sum, fv *sumsq)
+static inline void sum_rows(global const float *x, const stats_args a, int first, int step, int n, fv *sum, fv *sumsq)
 {
     *sum = 0;
     *sumsq = 0;

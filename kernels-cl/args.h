@@ -4,7 +4,7 @@
 #ifndef POL_KERNEL_ARGS_H
 #define POL_KERNEL_ARGS_H
 
-#ifdef __OPENCL_VERSION__
+#ifdef __OPENCL_C_VERSION__
 typedef int arg_int;
 typedef long arg_long;
 typedef float arg_float;

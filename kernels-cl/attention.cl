@@ -20,7 +20,8 @@ typedef struct place {
     long stride, out_stride;
 } place;
 
-inline place place_of(global float *out, global const float *qkv, const attention_args *a, long group, long sequence)
+static inline place place_of(global float *out, global const float *qkv, const attention_args *a, long group,
+                             long sequence)
 {
     const long heads = a->g, first = sequence * a->S;
     place at;
@@ -114,7 +115,7 @@ kernel void attention_item(global float *out, global const float *qkv, const att
 #define QUADS ((HEAD + 3) / 4)
 
 /* Floats 4 i .. 4 i + 3 of a head, 0 past its end. */
-inline float4 quad(global const float *head, int i)
+static inline float4 quad(global const float *head, int i)
 {
     const int d = 4 * i;
     return d + 4 <= HEAD ? vload4(0, head + d)

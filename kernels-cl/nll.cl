@@ -7,14 +7,14 @@
  */
 enum { LARGEST, SUM, TARGET };
 
-inline float largest_before(global const float *kept, const nll_args *a)
+static inline float largest_before(global const float *kept, const nll_args *a)
 {
     return a->first > 0 ? kept[LARGEST] : -INFINITY;
 }
 
 /* `sum` of this slice, taken with the new `largest`. */
-inline void keep(global float *nll, global float *kept, global const float *logit, int target, const nll_args *a,
-                 float largest, float sum)
+static inline void keep(global float *nll, global float *kept, global const float *logit, int target, const nll_args *a,
+                        float largest, float sum)
 {
     float hit = NAN;
     if (a->first > 0) {
@@ -58,8 +58,8 @@ kernel void nll_item(global float *nll, global float *scratch, global const int 
 
 #if GROUP
 /* One work-group a token: dimension 1. */
-kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
-nll_group(global float *nll, global float *scratch, global const int *target, const nll_args a)
+kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void nll_group(global float *nll, global float *scratch,
+                                                                         global const int *target, const nll_args a)
 {
     local float part[GROUP];
     const int t = get_group_id(1), item = get_local_id(0);

@@ -24,33 +24,33 @@ typedef JOIN(int, VECTOR) iv;
 #define store_v(v, p) JOIN(vstore, VECTOR)(v, 0, p)
 #define any_v(c) any(c)
 
-inline float sum_2(float2 v) { return v.x + v.y; }
-inline float max_2(float2 v) { return fmax(v.x, v.y); }
+static inline float sum_2(float2 v) { return v.x + v.y; }
+static inline float max_2(float2 v) { return fmax(v.x, v.y); }
 #if VECTOR == 2
 #define sum_v sum_2
 #define max_v max_2
 #endif
-inline float sum_4(float4 v) { return sum_2(v.lo + v.hi); }
-inline float max_4(float4 v) { return max_2(fmax(v.lo, v.hi)); }
+static inline float sum_4(float4 v) { return sum_2(v.lo + v.hi); }
+static inline float max_4(float4 v) { return max_2(fmax(v.lo, v.hi)); }
 #if VECTOR == 4
 #define sum_v sum_4
 #define max_v max_4
 #endif
-inline float sum_8(float8 v) { return sum_4(v.lo + v.hi); }
-inline float max_8(float8 v) { return max_4(fmax(v.lo, v.hi)); }
+static inline float sum_8(float8 v) { return sum_4(v.lo + v.hi); }
+static inline float max_8(float8 v) { return max_4(fmax(v.lo, v.hi)); }
 #if VECTOR == 8
 #define sum_v sum_8
 #define max_v max_8
 #endif
 #if VECTOR == 16
-inline float sum_v(float16 v) { return sum_8(v.lo + v.hi); }
-inline float max_v(float16 v) { return max_8(fmax(v.lo, v.hi)); }
+static inline float sum_v(float16 v) { return sum_8(v.lo + v.hi); }
+static inline float max_v(float16 v) { return max_8(fmax(v.lo, v.hi)); }
 #endif
 #endif
 
 /* The first n floats of a vector, where there may be fewer than VECTOR or none; the others read as 0, and are not
  * written. */
-inline fv load_n(global const float *p, int n)
+static inline fv load_n(global const float *p, int n)
 {
     if (n >= VECTOR)
         return load_v(p);
@@ -60,7 +60,7 @@ inline fv load_n(global const float *p, int n)
     return load_v(part);
 }
 
-inline void store_n(fv v, global float *p, int n)
+static inline void store_n(fv v, global float *p, int n)
 {
     if (n >= VECTOR) {
         store_v(v, p);
@@ -77,7 +77,7 @@ typedef float weight;
 #define widen(w) (w)
 #elif WEIGHTS == 16
 typedef ushort weight;
-inline float widen(weight w)
+static inline float widen(weight w)
 {
     /* The exponent is rebiased from 15 to 127. Subnormals go by way of an integer: many devices take subnormal floats
      * for 0. */
@@ -94,7 +94,7 @@ typedef ushort weight;
 #if GROUP
 /* The sum, or the largest, of `v` over the work-group, in every work-item of it; `part` has room for GROUP. All
  * work-items must come here. */
-inline float group_sum(float v, local float *part)
+static inline float group_sum(float v, local float *part)
 {
     const int i = get_local_id(0);
     barrier(CLK_LOCAL_MEM_FENCE); /* part may still be read from the last time */
@@ -108,7 +108,7 @@ inline float group_sum(float v, local float *part)
     return part[0];
 }
 
-inline float group_max(float v, local float *part)
+static inline float group_max(float v, local float *part)
 {
     const int i = get_local_id(0);
     barrier(CLK_LOCAL_MEM_FENCE);
