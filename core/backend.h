@@ -30,8 +30,8 @@ size_t pol_dtype_size(pol_dtype t);
 const char *pol_dtype_name(pol_dtype t); /* "f32"; a literal */
 
 /* Device memory of `n` elements, in rows of `row`. Each backend embeds this as the first member of its own struct. A
- * row never exceeds info.max_buffer_bytes, what a driver gives at a time. A backend may hold a buffer of several rows,
- * which only weights are, in pieces of whole rows. */
+ * row never exceeds info.max_buffer_bytes, what a driver gives at a time. A buffer of several rows, which a backend may
+ * hold in pieces of whole rows, is for weights alone: its row is one or more rows of their matrix, or units to swap. */
 typedef struct pol_buf {
     pol_dtype dtype;
     int64_t n, row;
@@ -103,8 +103,7 @@ typedef struct pol_nll_args {
 } pol_nll_args;
 
 /* Exchanges unit rows a[i] and b[i] of `w` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n
- * indices are different. `a`, `b` are host arrays. In a buffer of several rows the unit divides the row, so that each
- * lies in one. */
+ * indices are different. `a`, `b` are host arrays. */
 typedef struct pol_swap_args {
     pol_view w;
     int64_t unit, n_units, n_pairs;
@@ -195,8 +194,8 @@ int64_t pol_nll_scratch(pol_backend *be, int64_t T, int64_t C, int64_t slice);
  * opened. */
 pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops);
 
-/* A product that a forward pass makes `times` times: y [T,N] = x [T,K] w^T, w [N,K] (project), or with `add` y [T,N] += x
- * [T,K] w, w [K,N] (project_add). */
+/* A product that a forward pass makes `times` times: y [T,N] = x [T,K] w^T, w [N,K] (project), or with `add`
+ * y [T,N] += x [T,K] w, w [K,N] (project_add). */
 typedef struct pol_product {
     bool add;
     int64_t T, N, K, times;
@@ -220,8 +219,8 @@ typedef struct pol_backend_driver {
     pol_status (*list)(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES]);
     pol_status (*open)(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
                        pol_backend **out);
-    /* Looks for parameters with which the vendor's library does the products of these passes faster, and keeps them for the next
-     * open. NULL: there are none to be looked for. */
+    /* Looks for parameters with which the vendor's library does the products of these passes faster, and keeps them for
+     * the next open. NULL: there are none to be looked for. */
     pol_status (*tune)(pol_context *ctx, const pol_device_info *device, const pol_tune_job *job,
                        pol_tune_result *result);
 } pol_backend_driver;

@@ -13,7 +13,19 @@ typedef struct operand {
     pol_view v;
     pol_dtype dtype;
     int64_t n;
+    int64_t row; /* elements that lie together, even where a backend holds the rest elsewhere; 0: all do */
 } operand;
+
+static operand tensor(const char *name, pol_view v, pol_dtype dtype, int64_t n)
+{
+    return (operand){.name = name, .v = v, .dtype = dtype, .n = n};
+}
+
+/* Weights: rows that a buffer may hold in pieces. */
+static operand matrix(const char *name, pol_view v, pol_dtype dtype, int64_t rows, int64_t row)
+{
+    return (operand){.name = name, .v = v, .dtype = dtype, .n = pol_mul_count(rows, row), .row = row};
+}
 
 typedef struct dimension {
     const char *name;
@@ -45,6 +57,22 @@ static pol_status check_dimensions(pol_backend *be, const char *op, const dimens
     return POL_OK;
 }
 
+/* An operand in a buffer of several rows, which a backend may hold in pieces of whole rows. */
+static pol_status check_rows(pol_backend *be, const char *op, const operand *o)
+{
+    const int64_t row = o->v.buf->row;
+    if (!o->row)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: in a buffer of several rows, which only weights may be", op,
+                        o->name);
+    if (row % o->row != 0)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: %lld elements do not divide a row of %lld", op, o->name,
+                        (long long)o->row, (long long)row);
+    if (o->v.at % row != 0)
+        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: element %lld is not the first of a row of %lld", op, o->name,
+                        (long long)o->v.at, (long long)row);
+    return POL_OK;
+}
+
 static pol_status check_operand(pol_backend *be, const char *op, const operand *o)
 {
     if (!o->v.buf && !o->n)
@@ -57,10 +85,7 @@ static pol_status check_operand(pol_backend *be, const char *op, const operand *
     if (o->v.at < 0 || o->v.at > o->v.buf->n || o->n > o->v.buf->n - o->v.at)
         return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: %lld elements from %lld do not fit a buffer of %lld", op, o->name,
                         (long long)o->n, (long long)o->v.at, (long long)o->v.buf->n);
-    if (o->v.buf->row < o->v.buf->n && o->v.at % o->v.buf->row != 0)
-        return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: element %lld is not the first of a row of %lld", op, o->name,
-                        (long long)o->v.at, (long long)o->v.buf->row);
-    return POL_OK;
+    return o->v.buf->row < o->v.buf->n ? check_rows(be, op, o) : POL_OK;
 }
 
 static bool overlap(const operand *a, const operand *b)
@@ -87,11 +112,11 @@ static pol_status check_operands(pol_backend *be, const char *op, size_t n_writt
     POL_TRY(check_operands(be, op, n_written, (const operand[]){__VA_ARGS__}, \
                            sizeof((const operand[]){__VA_ARGS__}) / sizeof(operand)))
 
-static pol_status check_bias(pol_backend *be, const char *op, pol_view bias, int64_t n, const operand *written)
+static pol_status check_bias(pol_backend *be, const char *op, pol_view bias, int64_t n, const operand written[2])
 {
     if (!bias.buf)
         return POL_OK;
-    CHECK_OPERANDS(be, op, 1, *written, {"bias", bias, POL_F32, n});
+    CHECK_OPERANDS(be, op, 2, written[0], written[1], tensor("bias", bias, POL_F32, n));
     return POL_OK;
 }
 
@@ -185,8 +210,8 @@ pol_status pol_sync(pol_backend *be) { return be->ops->sync(be); }
 pol_status pol_embed(pol_backend *be, const pol_embed_args *a)
 {
     CHECK_DIMENSIONS(be, "embed", {"T", a->T, 1}, {"C", a->C, 1}, {"V", a->V, 1});
-    CHECK_OPERANDS(be, "embed", 1, {"x", a->x, POL_F32, pol_mul_count(a->T, a->C)},
-                   {"table", a->table, be->weight_dtype, pol_mul_count(a->V, a->C)}, {"ids", a->ids, POL_I32, a->T});
+    CHECK_OPERANDS(be, "embed", 1, tensor("x", a->x, POL_F32, pol_mul_count(a->T, a->C)),
+                   matrix("table", a->table, be->weight_dtype, a->V, a->C), tensor("ids", a->ids, POL_I32, a->T));
     return be->ops->embed(be, a);
 }
 
@@ -196,8 +221,8 @@ pol_status pol_rmsnorm(pol_backend *be, const pol_rmsnorm_args *a)
     CHECK_DIMENSIONS(be, "rmsnorm", {"T", a->T, 1}, {"C", a->C, 1});
     if (!(a->eps >= 0))
         return pol_fail(be->ctx, POL_EARG, "rmsnorm: eps: %g is not a number of at least 0", (double)a->eps);
-    CHECK_OPERANDS(be, "rmsnorm", 1, {"y", a->y, be->act_dtype, n}, {"x", a->x, POL_F32, n},
-                   {"gain", a->gain, POL_F32, a->C});
+    CHECK_OPERANDS(be, "rmsnorm", 1, tensor("y", a->y, be->act_dtype, n), tensor("x", a->x, POL_F32, n),
+                   tensor("gain", a->gain, POL_F32, a->C));
     return be->ops->rmsnorm(be, a);
 }
 
@@ -206,11 +231,14 @@ pol_status pol_project(pol_backend *be, const pol_project_args *a)
     CHECK_DIMENSIONS(be, "project", {"T", a->T, 1}, {"N", a->N, 0}, {"C", a->C, 1});
     if (a->N == 0)
         return POL_OK;
-    const operand y = {"y", a->y, be->act_dtype, pol_mul_count(a->T, a->N)};
-    CHECK_OPERANDS(be, "project", 2, y, {"scratch", a->scratch, POL_F32, pol_gemm_scratch(be, a->T, a->N, a->C)},
-                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)},
-                   {"w", a->w, be->weight_dtype, pol_mul_count(a->N, a->C)});
-    POL_TRY(check_bias(be, "project", a->bias, a->N, &y));
+    const operand written[] = {
+        tensor("y", a->y, be->act_dtype, pol_mul_count(a->T, a->N)),
+        tensor("scratch", a->scratch, POL_F32, pol_gemm_scratch(be, a->T, a->N, a->C)),
+    };
+    CHECK_OPERANDS(be, "project", 2, written[0], written[1],
+                   tensor("x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)),
+                   matrix("w", a->w, be->weight_dtype, a->N, a->C));
+    POL_TRY(check_bias(be, "project", a->bias, a->N, written));
     return be->ops->project(be, a);
 }
 
@@ -219,13 +247,15 @@ pol_status pol_project_add(pol_backend *be, const pol_project_add_args *a)
     CHECK_DIMENSIONS(be, "project_add", {"T", a->T, 1}, {"N", a->N, 0}, {"C", a->C, 1});
     if (a->N == 0 && !a->bias.buf)
         return POL_OK;
-    const operand x = {"x", a->x, POL_F32, pol_mul_count(a->T, a->C)};
+    const operand written[] = {
+        tensor("x", a->x, POL_F32, pol_mul_count(a->T, a->C)),
+        tensor("scratch", a->scratch, POL_F32, a->N ? pol_gemm_scratch(be, a->T, a->N, a->C) : 0),
+    };
     if (a->N > 0)
-        CHECK_OPERANDS(be, "project_add", 2, x,
-                       {"scratch", a->scratch, POL_F32, pol_gemm_scratch(be, a->T, a->N, a->C)},
-                       {"h", a->h, be->act_dtype, pol_mul_count(a->T, a->N)},
-                       {"w", a->w, be->weight_dtype, pol_mul_count(a->N, a->C)});
-    POL_TRY(check_bias(be, "project_add", a->bias, a->C, &x));
+        CHECK_OPERANDS(be, "project_add", 2, written[0], written[1],
+                       tensor("h", a->h, be->act_dtype, pol_mul_count(a->T, a->N)),
+                       matrix("w", a->w, be->weight_dtype, a->N, a->C));
+    POL_TRY(check_bias(be, "project_add", a->bias, a->C, written));
     return be->ops->project_add(be, a);
 }
 
@@ -243,8 +273,8 @@ pol_status pol_rope(pol_backend *be, const pol_rope_args *a)
     POL_TRY(check_sequences(be, "rope", a->T, a->S));
     if (a->G == 0)
         return POL_OK;
-    CHECK_OPERANDS(be, "rope", 1, {"qkv", a->qkv, be->act_dtype, qkv_elements(a->T, a->G, a->g, a->D)},
-                   {"cos_sin", a->cos_sin, POL_F32, pol_mul_count(a->S, a->D)});
+    CHECK_OPERANDS(be, "rope", 1, tensor("qkv", a->qkv, be->act_dtype, qkv_elements(a->T, a->G, a->g, a->D)),
+                   tensor("cos_sin", a->cos_sin, POL_F32, pol_mul_count(a->S, a->D)));
     return be->ops->rope(be, a);
 }
 
@@ -256,9 +286,9 @@ pol_status pol_attention(pol_backend *be, const pol_attention_args *a)
     if (a->G == 0)
         return POL_OK;
     const int64_t out = pol_mul_count(pol_mul_count(a->T, a->G), pol_mul_count(a->g, a->D));
-    CHECK_OPERANDS(be, "attention", 2, {"out", a->out, be->act_dtype, out},
-                   {"scratch", a->scratch, POL_F32, pol_attention_scratch(be, a->T, a->S, a->G, a->g, a->D)},
-                   {"qkv", a->qkv, be->act_dtype, qkv_elements(a->T, a->G, a->g, a->D)});
+    CHECK_OPERANDS(be, "attention", 2, tensor("out", a->out, be->act_dtype, out),
+                   tensor("scratch", a->scratch, POL_F32, pol_attention_scratch(be, a->T, a->S, a->G, a->g, a->D)),
+                   tensor("qkv", a->qkv, be->act_dtype, qkv_elements(a->T, a->G, a->g, a->D)));
     return be->ops->attention(be, a);
 }
 
@@ -268,17 +298,18 @@ pol_status pol_swiglu(pol_backend *be, const pol_swiglu_args *a)
     if (a->padded == 0)
         return POL_OK;
     const int64_t n = pol_mul_count(a->T, a->padded);
-    CHECK_OPERANDS(be, "swiglu", 1, {"h", a->h, be->act_dtype, n}, {"gu", a->gu, be->act_dtype, pol_mul_count(n, 2)});
+    CHECK_OPERANDS(be, "swiglu", 1, tensor("h", a->h, be->act_dtype, n),
+                   tensor("gu", a->gu, be->act_dtype, pol_mul_count(n, 2)));
     return be->ops->swiglu(be, a);
 }
 
 pol_status pol_nll(pol_backend *be, const pol_nll_args *a)
 {
     CHECK_DIMENSIONS(be, "nll", {"T", a->T, 1}, {"C", a->C, 1}, {"V", a->V, 1}, {"slice", a->slice, 1});
-    CHECK_OPERANDS(be, "nll", 2, {"nll", a->nll, POL_F32, a->T},
-                   {"scratch", a->scratch, POL_F32, pol_nll_scratch(be, a->T, a->C, a->slice)},
-                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)},
-                   {"w", a->w, be->weight_dtype, pol_mul_count(a->V, a->C)}, {"target", a->target, POL_I32, a->T});
+    CHECK_OPERANDS(be, "nll", 2, tensor("nll", a->nll, POL_F32, a->T),
+                   tensor("scratch", a->scratch, POL_F32, pol_nll_scratch(be, a->T, a->C, a->slice)),
+                   tensor("x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)),
+                   matrix("w", a->w, be->weight_dtype, a->V, a->C), tensor("target", a->target, POL_I32, a->T));
     return be->ops->nll(be, a);
 }
 
@@ -315,10 +346,7 @@ pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a)
                         (long long)a->n_units);
     if (!a->w.buf)
         return pol_fail(be->ctx, POL_EARG, "swap_units: w: no buffer was given");
-    CHECK_OPERANDS(be, "swap_units", 1, {"w", a->w, a->w.buf->dtype, pol_mul_count(a->unit, a->n_units)});
-    if (a->w.buf->row < a->w.buf->n && a->w.buf->row % a->unit != 0)
-        return pol_fail(be->ctx, POL_ESHAPE, "swap_units: unit: %lld elements do not divide a row of %lld",
-                        (long long)a->unit, (long long)a->w.buf->row);
+    CHECK_OPERANDS(be, "swap_units", 1, matrix("w", a->w, a->w.buf->dtype, a->n_units, a->unit));
     POL_TRY(check_pairs(be, a));
     return be->ops->swap_units(be, a);
 }
@@ -328,8 +356,9 @@ pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args
     CHECK_DIMENSIONS(be, "activation_stats", {"T", a->T, 1}, {"N", a->N, 0});
     if (a->N == 0)
         return POL_OK;
-    CHECK_OPERANDS(be, "activation_stats", 2, {"sum", a->sum, POL_F32, a->N}, {"sumsq", a->sumsq, POL_F32, a->N},
-                   {"x", a->x, be->act_dtype, pol_mul_count(a->T, a->N)});
+    CHECK_OPERANDS(be, "activation_stats", 2, tensor("sum", a->sum, POL_F32, a->N),
+                   tensor("sumsq", a->sumsq, POL_F32, a->N),
+                   tensor("x", a->x, be->act_dtype, pol_mul_count(a->T, a->N)));
     return be->ops->activation_stats(be, a);
 }
 

@@ -58,6 +58,8 @@ static void test_embed(void **state)
     a.table = (pol_view){rows, 3};
     assert_ok(ctx, pol_embed(be, &a));
     REFUSED(pol_embed, a, table.at = 4, POL_ESHAPE, "embed: table: element 4 is not the first of a row of 3");
+    REFUSED(pol_embed, a, C = 2, POL_ESHAPE, "embed: table: 2 elements do not divide a row of 3");
+    REFUSED(pol_embed, a, x = ((pol_view){rows, 0}), POL_ESHAPE, "embed: x: in a buffer of several rows");
     pol_buf_free(be, rows);
     rig_close(&r);
 }
@@ -111,6 +113,45 @@ static void test_project(void **state)
     REFUSED(pol_project_add, b, C = 0, POL_EARG, "project_add: C");
     assert_ok(ctx, pol_project_add(be, &(pol_project_add_args){.T = 2, .N = 0, .C = 3}));
     rig_close(&r);
+}
+
+static int64_t gemm_scratch_of_four(pol_backend *any, int64_t T, int64_t N, int64_t C)
+{
+    (void)any, (void)T, (void)N, (void)C;
+    return 4;
+}
+
+/* The CPU's products want no scratch; where one is wanted it is written like what comes out. */
+static void test_scratch_of_products(void **state)
+{
+    (void)state;
+    const pol_ops *const own = be->ops;
+    pol_ops with_scratch = *own;
+    with_scratch.gemm_scratch = gemm_scratch_of_four;
+    be->ops = &with_scratch;
+    rig r = rig_open(be);
+    pol_project_args a = {.y = rig_zero(&r, POL_F32, 8),
+                          .x = rig_zero(&r, POL_F32, 6),
+                          .w = rig_zero(&r, POL_F32, 12),
+                          .bias = rig_zero(&r, POL_F32, 4),
+                          .scratch = rig_zero(&r, POL_F32, 4),
+                          .T = 2,
+                          .N = 4,
+                          .C = 3};
+    assert_ok(ctx, pol_project(be, &a));
+    REFUSED(pol_project, a, scratch.buf = NULL, POL_EARG, "project: scratch: no buffer");
+    REFUSED(pol_project, a, scratch = a.y, POL_EARG, "project: y overlaps scratch");
+    REFUSED(pol_project, a, scratch = a.w, POL_EARG, "project: scratch overlaps w");
+    REFUSED(pol_project, a, scratch = a.bias, POL_EARG, "project: scratch overlaps bias");
+    pol_project_add_args b = {
+        .x = a.x, .h = a.y, .w = a.w, .bias = a.bias, .scratch = a.scratch, .T = 2, .N = 4, .C = 3};
+    assert_ok(ctx, pol_project_add(be, &b));
+    REFUSED(pol_project_add, b, scratch = a.bias, POL_EARG, "project_add: scratch overlaps bias");
+    b.N = 0;
+    b.scratch.buf = NULL;
+    assert_ok(ctx, pol_project_add(be, &b)); /* the bias alone */
+    rig_close(&r);
+    be->ops = own;
 }
 
 static void test_attention_and_rope(void **state)
@@ -203,7 +244,7 @@ static void test_swap_and_stats(void **state)
     in_rows.n_units = 2;
     in_rows.n_pairs = 1;
     in_rows.b = &low[1];
-    REFUSED(pol_swap_units, in_rows, unit = 4, POL_ESHAPE, "swap_units: unit: 4 elements do not divide a row of 6");
+    REFUSED(pol_swap_units, in_rows, unit = 4, POL_ESHAPE, "swap_units: w: 4 elements do not divide a row of 6");
     pol_buf_free(be, rows);
 
     pol_activation_stats_args b = {
@@ -419,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_embed),
         cmocka_unit_test(test_rmsnorm),
         cmocka_unit_test(test_project),
+        cmocka_unit_test(test_scratch_of_products),
         cmocka_unit_test(test_attention_and_rope),
         cmocka_unit_test(test_swiglu_and_nll),
         cmocka_unit_test(test_swap_and_stats),
