@@ -3,7 +3,8 @@
 #
 #   scripts/install-deps.sh [--test] [--demo] [--fuzz] [--format]
 #
-#   --test    also an OpenCL device that every machine has, PoCL, and oclgrind, which watches what kernels do to memory
+#   --test    also what the OpenCL backend is tested with: PoCL, a device that every machine has; oclgrind, which watches what kernels do
+#             to memory; clang, a second compiler for the kernels
 #   --demo    also what scripts/demo.sh needs: pip and unzip, to fetch the model
 #   --fuzz    also clang, for scripts/fuzz.sh
 #   --format  also clang-format, for scripts/format.sh
@@ -20,7 +21,7 @@ opencl=(ocl-icd-opencl-dev opencl-headers libclblast-dev)
 opencl_tests=()
 for option in "$@"; do
     case $option in
-    --test) opencl_tests=(pocl-opencl-icd oclgrind) ;;
+    --test) opencl_tests=(pocl-opencl-icd oclgrind clang) ;;
     --demo) packages+=(python3 python3-pip unzip) ;;
     --fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
     --format) packages+=(clang-format) ;;
@@ -29,7 +30,7 @@ for option in "$@"; do
 done
 need_packages "${packages[@]}"
 want_packages "OpenCL backend" "${opencl[@]}"
-want_packages "OpenCL device or oclgrind to test with" "${opencl_tests[@]}"
+want_packages "test of the OpenCL backend with them" "${opencl_tests[@]}"
 
 # Presets and the package config need CMake 3.25, which Debian 12 and Ubuntu 24.04 have. Ubuntu 22.04's is older: there a newer one
 # comes from PyPI into the cache folder, which lib.sh puts on the path.

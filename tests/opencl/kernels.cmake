@@ -3,6 +3,9 @@
 # what is compiled.
 find_program(clang NAMES clang)
 if(NOT clang)
+  if("$ENV{POLLARD_TEST_OPENCL}" STREQUAL "required")
+    message(FATAL_ERROR "clang is not here, but POLLARD_TEST_OPENCL=required")
+  endif()
   message("skipped: clang is not here")
   return()
 endif()
