@@ -128,4 +128,5 @@ static pol_status driver_open(pol_context *ctx, const pol_device_info *device, c
     return pol_opencl_open(ctx, device->index, NULL, weights, out);
 }
 
-const pol_backend_driver pol_driver_opencl = {.name = "opencl", .list = ocl_list, .open = driver_open, .tune = ocl_tune};
+const pol_backend_driver pol_driver_opencl = {
+    .name = "opencl", .list = ocl_list, .open = driver_open, .tune = ocl_tune};

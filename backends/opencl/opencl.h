@@ -98,11 +98,11 @@ typedef struct ocl {
     ocl_kernel *kernels;
     struct ocl_timer *timer; /* with profile.timing */
     ocl_temp temps[OCL_TEMPS];
-    cl_int late; /* why a size of scratch could not be told: ocl_late() */
-    char *cache_dir;         /* profile.cache_dir, our own copy */
-    bool cache_warned;       /* that it cannot be written */
+    cl_int late;                /* why a size of scratch could not be told: ocl_late() */
+    char *cache_dir;            /* profile.cache_dir, our own copy */
+    bool cache_warned;          /* that it cannot be written */
     uint64_t n_built, n_loaded; /* programs from source, from the cache; for tests */
-    struct ocl_ring *ring;   /* swap.c; made by the first swap_units */
+    struct ocl_ring *ring;      /* swap.c; made by the first swap_units */
 } ocl;
 
 /* A pol_buf of one or more cl_mem, each of `piece_rows` whole rows, the last perhaps of fewer. */
@@ -131,8 +131,8 @@ pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *p
 pol_status ocl_check(pol_context *ctx, const char *what, const char *call, cl_int code);
 const char *ocl_code_name(cl_int code); /* "CL_OUT_OF_RESOURCES"; NULL where it is no code of OpenCL's or CLBlast's */
 
-/* gemm_scratch gives a number and no status. Where CLBlast fails to tell it, that comes out of the next call for memory,
- * transfer or sync: before anything is computed in a scratch that is too small. */
+/* gemm_scratch gives a number and no status. Where CLBlast fails to tell it, that comes out of the next call for
+ * memory, transfer or sync: before anything is computed in a scratch that is too small. */
 static inline pol_status ocl_late(ocl *cl)
 {
     return ocl_check(cl->base.ctx, "gemm_scratch", "CLBlastSGemmTempBufferSize", cl->late);

@@ -137,9 +137,20 @@ static ocl_tuning kept(tuners *t)
     return set;
 }
 
+/* GOOD is that on a CPU alone. */
+static void need_a_cpu(tuners *t)
+{
+    pol_backend *be = open_profile(t->f.ctx, &test_profiles[0]);
+    const bool cpu = be && be->info.type == POL_DEVICE_CPU;
+    pol_backend_close(be);
+    if (!cpu)
+        skip();
+}
+
 static void a_faster_set_is_kept(void **state)
 {
     tuners *t = *state;
+    need_a_cpu(t);
     stand_ins(t, WRITES("clblast_xgemm_1_32.json", "3.5", GOOD) WRITES("clblast_xgemm_2_32.json", "2.5", WRONG)
                      WRITES("clblast_xgemm_11_32.json", "0.1", SLOW));
     stand_in(t, "clblast_tuner_copy_pad",
@@ -285,6 +296,7 @@ static void an_earlier_set_has_to_be_beaten(void **state)
 {
     tuners *t = *state;
     char path[512];
+    need_a_cpu(t);
     stand_ins(t, WRITES("clblast_xgemm_1_32.json", "3.5", GOOD));
     assert_ok(t->f.ctx, tune(t, 60));
     assert_true(t->result.kept);
