@@ -5,7 +5,7 @@
 
 #include "backends/opencl/opencl.h"
 
-enum { MAX_PLATFORMS = 16, MAX_DEVICES = 32 };
+enum { MAX_PLATFORMS = 16, MAX_DEVICES = 32, MOST_TEXT = 1 << 14 };
 
 /* A device being described: a fact that cannot be had leaves its default, and the device is not usable. */
 typedef struct query {
@@ -34,7 +34,7 @@ static void tidy(const char *text, char *out, size_t size)
 /* OpenCL refuses to give the head of a text that is longer than the room for it. */
 static void ask_text(query *q, cl_device_info what, char *out, size_t size)
 {
-    char text[4096] = "";
+    char text[MOST_TEXT] = "";
     ask(q, what, text, sizeof text - 1);
     tidy(text, out, size);
 }
@@ -71,7 +71,7 @@ static void describe(cl_platform_id platform, cl_device_id device, int32_t index
     cl_bool available = CL_FALSE, compiler = CL_FALSE, little = CL_FALSE, unified = CL_FALSE;
     cl_ulong memory = 0, largest = 0;
     cl_uint units = 0, bits = 0;
-    char version[128], driver[128], extensions[4096];
+    char version[128], driver[128], profile[32], extensions[MOST_TEXT];
     int major = 0, minor = 0;
     memset(d, 0, sizeof *d);
     snprintf(d->backend, sizeof d->backend, "opencl");
@@ -80,6 +80,7 @@ static void describe(cl_platform_id platform, cl_device_id device, int32_t index
     ask_text(&q, CL_DEVICE_NAME, d->name, sizeof d->name);
     ask_text(&q, CL_DEVICE_VERSION, version, sizeof version);
     ask_text(&q, CL_DRIVER_VERSION, driver, sizeof driver);
+    ask_text(&q, CL_DEVICE_PROFILE, profile, sizeof profile);
     ask_text(&q, CL_DEVICE_EXTENSIONS, extensions, sizeof extensions);
     ask(&q, CL_DEVICE_TYPE, &type, sizeof type);
     ask(&q, CL_DEVICE_AVAILABLE, &available, sizeof available);
@@ -106,6 +107,8 @@ static void describe(cl_platform_id platform, cl_device_id device, int32_t index
         snprintf(d->reason, sizeof d->reason, "its driver brings no compiler");
     else if (major < 1 || (major == 1 && minor < 2))
         snprintf(d->reason, sizeof d->reason, "OpenCL %d.%d; 1.2 is needed", major, minor);
+    else if (strcmp(profile, "FULL_PROFILE") != 0) /* the embedded one has less local memory, and perhaps no long */
+        snprintf(d->reason, sizeof d->reason, "it has not the full profile of OpenCL");
     else if (!little)
         snprintf(d->reason, sizeof d->reason, "it is big-endian");
     else if (bits < 32)

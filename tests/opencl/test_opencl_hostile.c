@@ -79,6 +79,7 @@ static void nonsense_about_a_device_is_refused_or_harmless(void **state)
         {CL_DEVICE_NAME, 0, true},
         {CL_DEVICE_NAME, UINT64_MAX, true},
         {CL_DEVICE_VERSION, 0, false},
+        {CL_DEVICE_PROFILE, 0, false},
         {CL_DEVICE_EXTENSIONS, 0, true},
         {CL_DRIVER_VERSION, 0, true},
     };
