@@ -22,6 +22,7 @@ ocl_profile ocl_profile_from(const ocl_report *r)
     ocl_profile p = {.piece_bytes = r->alloc_bytes, .local_bytes = r->local_bytes, .slice_rows = SLICE_ROWS};
     if (p.piece_bytes > countable_bytes)
         p.piece_bytes = countable_bytes;
+    p.piece_bytes -= p.piece_bytes % sizeof(cl_uint); /* which buffers are whole numbers of */
     p.align_bytes = r->align_bits > 8 * sizeof(float) ? r->align_bits / 8 : sizeof(float);
     p.vector = power_of_two(r->vector_width, MOST_VECTOR);
     p.group = power_of_two(r->group_items, USUAL_GROUP);

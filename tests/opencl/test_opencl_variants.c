@@ -37,6 +37,15 @@ static void test_choices(void **state)
     check_profile((ocl_report){.type = GPU, .vector_width = UINT32_MAX, .group_items = SIZE_MAX}, true, 16, 128);
 }
 
+/* No allocation is larger than the device gives, whole words though they are, nor than CLBlast can count in. */
+static void test_piece(void **state)
+{
+    static const uint64_t pieces[][2] = {{0, 0}, {3, 0}, {4, 4}, {1023, 1020}, {UINT64_MAX, 4 * (uint64_t)INT32_MAX}};
+    (void)state;
+    for (size_t i = 0; i < POL_COUNT(pieces); i++)
+        assert_true(ocl_profile_from(&(ocl_report){.alloc_bytes = pieces[i][0]}).piece_bytes == pieces[i][1]);
+}
+
 /* ---- from profile to launches ---- */
 
 static const char *const summing[] = {"rmsnorm", "attention", "nll", "activation_stats"};
@@ -179,11 +188,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_own_profile),
-        cmocka_unit_test(test_barriers),
-        cmocka_unit_test(test_group_too_large),
-        cmocka_unit_test(test_local_memory_too_small),
+        cmocka_unit_test(test_choices),         cmocka_unit_test(test_piece),
+        cmocka_unit_test(test_own_profile),     cmocka_unit_test(test_barriers),
+        cmocka_unit_test(test_group_too_large), cmocka_unit_test(test_local_memory_too_small),
         cmocka_unit_test(test_no_room_at_all),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
