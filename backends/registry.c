@@ -68,7 +68,7 @@ static pol_status survey(pol_context *ctx, const char *name, pol_device_info **d
     pol_status s = *about ? POL_OK : POL_ENOMEM;
     for (size_t i = 0; i < POL_COUNT(backends) && s == POL_OK; i++)
         if (!name || strcmp(backends[i].name, name) == 0)
-            s = ask_backend(ctx, i, name, *devices, n_devices, &(*about)[(*n_about)++]);
+            s = ask_backend(ctx, i, name != NULL, *devices, n_devices, &(*about)[(*n_about)++]);
     if (s < 0) {
         pol_free(ctx, *devices);
         pol_free(ctx, *about);

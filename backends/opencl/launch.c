@@ -46,10 +46,9 @@ pol_status ocl_launch(ocl *cl, ocl_kernel *k, ocl_range r, const ocl_arg *args, 
         OCL_TRY(ctx, k->name, clSetKernelArg, k->kernel, (cl_uint)i, args[i].size, args[i].value);
     while (r.local[0] > 1 && items_of(&r) > k->most_items)
         r.local[0] /= 2;
-    for (cl_uint d = 0; d < r.dims && r.local[0]; d++)
+    for (cl_uint d = 0; d < r.dims; d++)
         r.global[d] = (r.global[d] + r.local[d] - 1) / r.local[d] * r.local[d];
-    OCL_TRY(ctx, k->name, clEnqueueNDRangeKernel, cl->queue, k->kernel, r.dims, NULL, r.global,
-            r.local[0] ? r.local : NULL, 0, NULL, NULL);
+    OCL_TRY(ctx, k->name, clEnqueueNDRangeKernel, cl->queue, k->kernel, r.dims, NULL, r.global, r.local, 0, NULL, NULL);
     k->launches++;
     return POL_OK;
 }

@@ -180,7 +180,7 @@ void ocl_cache_store(ocl *cl, const char *stem, const char *key, cl_program prog
 /* launch.c */
 typedef struct ocl_range {
     cl_uint dims;
-    size_t global[3], local[3]; /* local[0] 0: the driver's choice; else global is rounded up to it */
+    size_t global[3], local[3]; /* global is rounded up to local */
 } ocl_range;
 
 typedef struct ocl_arg {
@@ -189,7 +189,6 @@ typedef struct ocl_arg {
 } ocl_arg;
 #define OCL_MEM(m) ((ocl_arg){sizeof(cl_mem), &(m)}) /* m: a variable */
 #define OCL_ARG(v) ((ocl_arg){sizeof(v), &(v)})      /* v: a variable */
-#define OCL_LOCAL(bytes) ((ocl_arg){(bytes), NULL})  /* local memory */
 
 pol_status ocl_launch(ocl *cl, ocl_kernel *k, ocl_range r, const ocl_arg *args, size_t n);
 #define OCL_LAUNCH(cl, k, range, ...) \

@@ -55,7 +55,9 @@ pol_status rope_opencl(pol_backend *be, const pol_rope_args *a)
     POL_TRY(ocl_int(cl, "rope", "D", a->D, &args.D));
     POL_TRY(ocl_mark(cl, OCL_ROPE));
     POL_TRY(ocl_kernel_get(cl, "rope", "rope", "", &k));
-    const ocl_range r = {3, {vectors(cl, a->D / 2), (size_t)a->S, (size_t)(a->T / a->S)}, {1, 1, 1}};
+    const size_t pairs = vectors(cl, a->D / 2);
+    const ocl_range r = {
+        3, {pairs, (size_t)a->S, (size_t)(a->T / a->S)}, {pairs < ROW_ITEMS ? pairs : ROW_ITEMS, 1, 1}};
     const cl_mem qkv = ocl_mem(a->qkv), cos_sin = ocl_mem(a->cos_sin);
     return OCL_LAUNCH(cl, k, r, OCL_MEM(qkv), OCL_MEM(cos_sin), OCL_ARG(args));
 }
