@@ -12,7 +12,7 @@
 #include "kernels-cl/args.h"
 
 /* `ROUND`: sizes are rounded up to it before CLBlast is asked, so that few answers serve the widths of all masks. */
-enum { ROUND = 64, WIDEN_ITEMS = 64 };
+enum { ROUND = 64 };
 static const int64_t MOST = INT64_C(1) << 40; /* elements; no device has as many */
 
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -118,8 +118,7 @@ static pol_status widen_slice(ocl *cl, product *p)
     const cl_mem y = ocl_mem(p->room.stage), w = p->w;
     const widen_args args = {.y_at = p->room.stage.at, .w_at = p->w_at, .n = p->rows * row_of(p)};
     POL_TRY(ocl_kernel_get(cl, "gemm", "widen_slice", "", &k));
-    POL_TRY(
-        OCL_LAUNCH(cl, k, ((ocl_range){1, {(size_t)args.n}, {WIDEN_ITEMS}}), OCL_MEM(y), OCL_MEM(w), OCL_ARG(args)));
+    POL_TRY(OCL_LAUNCH(cl, k, ((ocl_range){1, {(size_t)args.n}, {OCL_ITEMS}}), OCL_MEM(y), OCL_MEM(w), OCL_ARG(args)));
     p->w = y;
     p->w_at = args.y_at;
     return POL_OK;
@@ -176,8 +175,8 @@ static pol_status add_bias(ocl *cl, const char *op, int64_t T, int64_t N, pol_vi
     POL_TRY(ocl_int(cl, op, "N", N, &args.N));
     POL_TRY(ocl_kernel_get(cl, "gemm", "add_bias", "", &k));
     const cl_mem y_mem = ocl_mem(y), bias_mem = ocl_mem(bias);
-    return OCL_LAUNCH(cl, k, ((ocl_range){2, {(size_t)N, (size_t)T}, {64, 1}}), OCL_MEM(y_mem), OCL_MEM(bias_mem),
-                      OCL_ARG(args));
+    return OCL_LAUNCH(cl, k, ((ocl_range){2, {(size_t)N, (size_t)T}, {OCL_ITEMS, 1}}), OCL_MEM(y_mem),
+                      OCL_MEM(bias_mem), OCL_ARG(args));
 }
 
 pol_status project_opencl(pol_backend *be, const pol_project_args *a)

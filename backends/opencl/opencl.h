@@ -8,8 +8,8 @@
  *   launch.c   one kernel launch; timing by markers
  *   status.c   codes of OpenCL and CLBlast as sentences
  *   gemm.c     products, by CLBlast; project and project_add
+ *   ops.c      the ops that are a launch or two; attention.c, nll.c and swap.c the others
  *   override.c CLBlast's parameters, as kept; tune.c looks for them, with tuner.c, measure.c and the files of tuning.c
- *   others     the host side of the ops whose kernels have the same stem
  *
  * One in-order queue a backend: order is what the contract asks for, and what makes events needless.
  */
@@ -182,6 +182,8 @@ typedef struct ocl_range {
     cl_uint dims;
     size_t global[3], local[3]; /* global is rounded up to local */
 } ocl_range;
+/* Work-items side by side in a group, where they have nothing to do with each other. */
+enum { OCL_ITEMS = 64 };
 
 typedef struct ocl_arg {
     size_t size;

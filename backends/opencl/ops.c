@@ -2,9 +2,6 @@
 #include "backends/opencl/opencl.h"
 #include "kernels-cl/args.h"
 
-/* A work-item per element of the rows: `local` items of one row share a group. */
-enum { ROW_ITEMS = 64 };
-
 pol_status embed_opencl(pol_backend *be, const pol_embed_args *a)
 {
     ocl *cl = ocl_of(be);
@@ -20,7 +17,7 @@ pol_status embed_opencl(pol_backend *be, const pol_embed_args *a)
         args.table_at = s.at;
         args.first = (cl_int)(s.first / a->C);
         args.end = (cl_int)((s.first + s.n) / a->C);
-        POL_TRY(OCL_LAUNCH(cl, k, ((ocl_range){2, {(size_t)a->C, (size_t)a->T}, {ROW_ITEMS, 1}}), OCL_MEM(x),
+        POL_TRY(OCL_LAUNCH(cl, k, ((ocl_range){2, {(size_t)a->C, (size_t)a->T}, {OCL_ITEMS, 1}}), OCL_MEM(x),
                            OCL_MEM(s.mem), OCL_MEM(ids), OCL_ARG(args)));
     }
     return POL_OK;
@@ -57,7 +54,7 @@ pol_status rope_opencl(pol_backend *be, const pol_rope_args *a)
     POL_TRY(ocl_kernel_get(cl, "rope", "rope", "", &k));
     const size_t pairs = vectors(cl, a->D / 2);
     const ocl_range r = {
-        3, {pairs, (size_t)a->S, (size_t)(a->T / a->S)}, {pairs < ROW_ITEMS ? pairs : ROW_ITEMS, 1, 1}};
+        3, {pairs, (size_t)a->S, (size_t)(a->T / a->S)}, {pairs < OCL_ITEMS ? pairs : OCL_ITEMS, 1, 1}};
     const cl_mem qkv = ocl_mem(a->qkv), cos_sin = ocl_mem(a->cos_sin);
     return OCL_LAUNCH(cl, k, r, OCL_MEM(qkv), OCL_MEM(cos_sin), OCL_ARG(args));
 }
@@ -72,7 +69,7 @@ pol_status swiglu_opencl(pol_backend *be, const pol_swiglu_args *a)
     POL_TRY(ocl_mark(cl, OCL_SWIGLU));
     POL_TRY(ocl_kernel_get(cl, "swiglu", "swiglu", "", &k));
     const cl_mem h = ocl_mem(a->h), gu = ocl_mem(a->gu);
-    return OCL_LAUNCH(cl, k, ((ocl_range){2, {vectors(cl, a->padded), (size_t)a->T}, {ROW_ITEMS, 1}}), OCL_MEM(h),
+    return OCL_LAUNCH(cl, k, ((ocl_range){2, {vectors(cl, a->padded), (size_t)a->T}, {OCL_ITEMS, 1}}), OCL_MEM(h),
                       OCL_MEM(gu), OCL_ARG(args));
 }
 

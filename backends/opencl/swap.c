@@ -7,7 +7,7 @@
 #include "backends/opencl/opencl.h"
 #include "kernels-cl/args.h"
 
-enum { RING_PAIRS = 1 << 16, UNIT_ITEMS = 64 };
+enum { RING_PAIRS = 1 << 16 };
 
 typedef struct ocl_ring {
     cl_mem mem; /* what of `pair` is written, at the same place */
@@ -81,7 +81,7 @@ static pol_status exchange(ocl *cl, ocl_kernel *k, const ocl_buf *w, swap_args a
             (size_t)first * sizeof *pair, (size_t)n * sizeof *pair, pair, 0, NULL, NULL);
     args.first = (cl_int)first;
     const size_t vectors = (size_t)((args.unit + cl->profile.vector - 1) / cl->profile.vector);
-    return OCL_LAUNCH(cl, k, ((ocl_range){2, {vectors, (size_t)n}, {UNIT_ITEMS, 1}}), OCL_MEM(w->piece[piece_a]),
+    return OCL_LAUNCH(cl, k, ((ocl_range){2, {vectors, (size_t)n}, {OCL_ITEMS, 1}}), OCL_MEM(w->piece[piece_a]),
                       OCL_MEM(w->piece[piece_b]), OCL_MEM(cl->ring->mem), OCL_ARG(args));
 }
 
