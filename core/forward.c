@@ -154,10 +154,11 @@ void pol_forward_free(pol_forward *f)
 {
     if (!f)
         return;
-    planned plan[BUFFERS];
-    plan_buffers(&f->m->config, f->m->be, f, plan);
-    for (size_t i = 0; i < BUFFERS; i++)
-        pol_buf_free(f->m->be, *plan[i].buf);
+    pol_buf *const made[] = {f->x,   f->y,      f->wide, f->mid,  f->cos_sin, f->scratch,
+                             f->ids, f->target, f->nll,  f->stats}; /* as planned; a lost device plans nothing */
+    _Static_assert(POL_COUNT(made) == BUFFERS, "every buffer is freed");
+    for (size_t i = 0; i < POL_COUNT(made); i++)
+        pol_buf_free(f->m->be, made[i]);
     pol_free(f->m->ctx, f->target_host);
     pol_free(f->m->ctx, f->nll_host);
     pol_free(f->m->ctx, f->stats_host);

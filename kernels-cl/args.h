@@ -15,7 +15,7 @@ typedef cl_long arg_long;
 typedef cl_float arg_float;
 #endif
 
-/* 64-bit members first: the layout is then the same without padding inside. */
+/* 64-bit members first, and `unused` where there is an odd number of others: no compiler then pads. */
 
 /* `first` <= id < `end`: the rows of the table that this piece of it holds, from table_at on. */
 typedef struct embed_args {
