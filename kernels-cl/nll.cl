@@ -57,12 +57,12 @@ kernel void nll_item(global float *nll, global float *scratch, global const int 
 }
 
 #if GROUP
-/* One work-group a token: dimension 1. */
+/* One work-group a token. */
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void nll_group(global float *nll, global float *scratch,
                                                                          global const int *target, const nll_args a)
 {
     local float part[GROUP];
-    const int t = get_group_id(1), item = get_local_id(0);
+    const int t = get_group_id(0), item = get_local_id(0);
     global const float *logit = scratch + a.logits_at + (long)t * a.n;
     global float *kept = scratch + a.kept_at + (long)t * NLL_KEPT;
     float most = item == 0 ? largest_before(kept, &a) : -INFINITY, terms = 0;

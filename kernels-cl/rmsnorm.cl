@@ -22,12 +22,12 @@ kernel void rmsnorm_item(global float *y, global const float *x, global const fl
 }
 
 #if GROUP
-/* One work-group a row: dimension 1 is the token. */
+/* One work-group a row. */
 kernel __attribute__((reqd_work_group_size(GROUP, 1, 1))) void
 rmsnorm_group(global float *y, global const float *x, global const float *gain, const rmsnorm_args a)
 {
     local float part[GROUP];
-    const int t = get_group_id(1), i = get_local_id(0);
+    const int t = get_group_id(0), i = get_local_id(0);
     x += a.x_at + (long)t * a.C;
     y += a.y_at + (long)t * a.C;
     gain += a.gain_at;

@@ -24,8 +24,8 @@ pol_status nll_opencl(pol_backend *be, const pol_nll_args *a)
     POL_TRY(ocl_int(cl, "nll", "V", a->V, &ignored));
     POL_TRY(ocl_mark(cl, OCL_NLL));
     POL_TRY(ocl_kernel_get(cl, "nll", groups ? "nll_group" : "nll_item", "", &k));
-    const size_t T = (size_t)a->T, group = k->group;
-    const ocl_range r = groups ? (ocl_range){2, {group, T}, {group, 1}} : (ocl_range){1, {T}, {1}};
+    const size_t items = groups ? k->group : 1; /* that share a token */
+    const ocl_range r = {1, {(size_t)a->T * items}, {items}};
     const cl_mem nll = ocl_mem(a->nll), scratch = ocl_mem(a->scratch), target = ocl_mem(a->target);
     for (int64_t first = 0; first < a->V; first += a->slice) {
         const int64_t n = pol_min_i64(a->slice, a->V - first);

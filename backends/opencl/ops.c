@@ -32,10 +32,10 @@ pol_status rmsnorm_opencl(pol_backend *be, const pol_rmsnorm_args *a)
     POL_TRY(ocl_int(cl, "rmsnorm", "C", a->C, &args.C));
     POL_TRY(ocl_mark(cl, OCL_RMSNORM));
     POL_TRY(ocl_kernel_get(cl, "rmsnorm", cl->profile.barriers ? "rmsnorm_group" : "rmsnorm_item", "", &k));
-    const ocl_range r = cl->profile.barriers ? (ocl_range){2, {k->group, (size_t)a->T}, {k->group, 1}}
-                                             : (ocl_range){1, {(size_t)a->T}, {1}};
+    const size_t items = cl->profile.barriers ? k->group : 1; /* that share a row */
     const cl_mem y = ocl_mem(a->y), x = ocl_mem(a->x), gain = ocl_mem(a->gain);
-    return OCL_LAUNCH(cl, k, r, OCL_MEM(y), OCL_MEM(x), OCL_MEM(gain), OCL_ARG(args));
+    return OCL_LAUNCH(cl, k, ((ocl_range){1, {(size_t)a->T * items}, {items}}), OCL_MEM(y), OCL_MEM(x), OCL_MEM(gain),
+                      OCL_ARG(args));
 }
 
 /* Work-items that take a vector each, for n elements. */
