@@ -41,6 +41,18 @@
             fail_msg("%s = %.12g, expected %.12g within %.3g", #a, near_a_, near_b_, near_t_);                  \
     } while (0)
 
+/* The group fixture of programs whose state is a context: cmocka_run_group_tests(tests, test_context_open, ...close). */
+static inline int test_context_open(void **state)
+{
+    return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1;
+}
+
+static inline int test_context_close(void **state)
+{
+    pol_context_free(*state);
+    return 0;
+}
+
 /* A file of the shared data folder (tests/../../shared/data, or $POLLARD_TEST_SHARED); the test is skipped where it is absent. */
 static inline const char *shared_file(const char *name)
 {

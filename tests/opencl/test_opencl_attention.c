@@ -76,15 +76,8 @@ static void test_refusals(void **state)
     pol_backend_close(be);
 }
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_local_memory), cmocka_unit_test(test_refusals)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

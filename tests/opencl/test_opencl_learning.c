@@ -114,18 +114,11 @@ static void probabilities_are_those_of_the_cpu(void **state)
     unload(&cpu);
 }
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metrics_are_those_of_the_cpu),
         cmocka_unit_test(probabilities_are_those_of_the_cpu),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

@@ -178,13 +178,6 @@ static void test_no_room_at_all(void **state)
     pol_backend_close(be);
 }
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,5 +186,5 @@ int main(void)
         cmocka_unit_test(test_group_too_large), cmocka_unit_test(test_local_memory_too_small),
         cmocka_unit_test(test_no_room_at_all),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

@@ -40,13 +40,6 @@ static void test_thread_counts(void **state)
 }
 #endif
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -55,5 +48,5 @@ int main(void)
         cmocka_unit_test(test_thread_counts),
 #endif
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

@@ -3,13 +3,6 @@
 #include "tests/test.h"
 #include "toy.h"
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 enum { MAX_UNITS = 4096 };
 
 /* What a backend would do; also checks the op's condition that all indices differ and lie in the section. */
@@ -153,5 +146,5 @@ int main(void)
         cmocka_unit_test(test_approach),
         cmocka_unit_test(test_order_is_checked),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

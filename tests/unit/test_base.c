@@ -9,13 +9,6 @@
 #include "core/base/rng.h"
 #include "tests/test.h"
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 static void test_error_is_one_line(void **state)
 {
     pol_context *ctx = *state;
@@ -198,14 +191,14 @@ static void test_stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_error_is_one_line, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_error_is_one_line, test_context_open, test_context_close),
         cmocka_unit_test(test_philox_known_answers),
         cmocka_unit_test(test_uniform_and_normal_moments),
         cmocka_unit_test(test_permutation),
-        cmocka_unit_test_setup_teardown(test_outfile, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_outdir, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_json_errors_name_the_field, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_outfile, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_outdir, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_json_errors_name_the_field, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_stop, test_context_open, test_context_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

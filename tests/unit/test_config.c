@@ -6,13 +6,6 @@
 #include "core/model/rope.h"
 #include "tests/unit/model_files.h"
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 /* A LLaMA of a few numbers; `more` is put behind them. */
 #define LLAMA(more)                                                                                  \
     "{\"model_type\":\"llama\",\"num_hidden_layers\":2,\"hidden_size\":8,\"num_attention_heads\":4," \
@@ -385,16 +378,16 @@ static void test_gguf_llama3_rope(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_llama_defaults, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_a_llama_may_say, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rope_scaling, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_mistral, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_refused_by_name, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pruned, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_counts, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_gguf, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_gguf_refused_by_name, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_gguf_llama3_rope, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_llama_defaults, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_what_a_llama_may_say, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_rope_scaling, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_mistral, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_refused_by_name, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_pruned, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_counts, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_gguf, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_gguf_refused_by_name, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_gguf_llama3_rope, test_context_open, test_context_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

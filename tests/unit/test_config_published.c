@@ -161,18 +161,11 @@ static void test_refused_by_name(void **state)
     }
 }
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_accepted, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_refused_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_accepted, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_refused_by_name, test_context_open, test_context_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

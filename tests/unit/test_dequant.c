@@ -8,13 +8,6 @@
 #include "core/model/half.h"
 #include "tests/test.h"
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 /* tests/golden/dequant.py made the file: tensor "T" in blocks, tensor "T.f32" as it must come out, to the last bit. */
 static void test_types_against_golden(void **state)
 {
@@ -126,7 +119,7 @@ static void test_unknown_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_types_against_golden, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_types_against_golden, test_context_open, test_context_close),
         cmocka_unit_test(test_all_halves_widen_and_return),
         cmocka_unit_test(test_narrowing_is_to_nearest_even),
         cmocka_unit_test(test_unknown_types),

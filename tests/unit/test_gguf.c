@@ -2,13 +2,6 @@
 #include "core/model/gguf.h"
 #include "tests/unit/model_files.h"
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 static void put_array(gguf_file *f, const char *key, uint32_t type, uint64_t n, const void *values, size_t bytes)
 {
     pol_bytes v = {.ctx = f->keys.ctx};
@@ -224,12 +217,12 @@ static void test_bad_directory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_reads_back, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_vocabulary_only, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_every_truncation_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_bad_header, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_bad_metadata, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_bad_directory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reads_back, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_vocabulary_only, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_every_truncation_is_refused, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_bad_header, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_bad_metadata, test_context_open, test_context_close),
+        cmocka_unit_test_setup_teardown(test_bad_directory, test_context_open, test_context_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

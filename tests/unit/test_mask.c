@@ -5,13 +5,6 @@
 #include "tests/test.h"
 #include "toy.h"
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 /* Layers of different shapes, one without attention, one without anything, all biases. */
 static pol_config ragged_config(void)
 {
@@ -470,5 +463,5 @@ int main(void)
         cmocka_unit_test(test_hard_refuses),
         cmocka_unit_test(test_picture),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

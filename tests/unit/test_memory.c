@@ -238,13 +238,6 @@ static void test_largest_row(void **state)
     }
 }
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,5 +249,5 @@ int main(void)
         cmocka_unit_test(test_planned_is_taken),
         cmocka_unit_test(test_largest_row),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

@@ -81,13 +81,6 @@ static void of_a_job_all_passes_have_the_same_tokens(void **state)
     pol_products_free(&p);
 }
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,5 +88,5 @@ int main(void)
         cmocka_unit_test(each_is_there_in_its_form),
         cmocka_unit_test(of_a_job_all_passes_have_the_same_tokens),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }

@@ -5,13 +5,6 @@
 #include "tests/test.h"
 #include "toy.h"
 
-static int setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
-static int teardown(void **state)
-{
-    pol_context_free(*state);
-    return 0;
-}
-
 /* One problem: the units that move, with the costs of mask.h (1, or parameters over their mean), and where they lie. */
 typedef struct reference {
     int64_t n;
@@ -378,5 +371,5 @@ int main(void)
         cmocka_unit_test(test_coupled),
         cmocka_unit_test(test_slack),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_context_open, test_context_close);
 }
