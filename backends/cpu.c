@@ -55,6 +55,26 @@ static pol_status cpu_download(pol_backend *be, const pol_buf *src, int64_t at, 
     return POL_OK;
 }
 
+/* Weights that stay in host memory are on the device already, but the contract has them visit: a copy. */
+static pol_status cpu_host_new(pol_backend *be, size_t bytes, void **out)
+{
+    *out = pol_alloc(be->ctx, bytes);
+    return *out ? POL_OK : POL_ENOMEM;
+}
+
+static void cpu_host_free(pol_backend *be, void *p) { pol_free(be->ctx, p); }
+
+static pol_status cpu_stream(pol_backend *be, pol_buf *dst, const void *src)
+{
+    return cpu_upload(be, dst, 0, src, dst->n);
+}
+
+static pol_status cpu_stream_wait(pol_backend *be, pol_buf *dst)
+{
+    (void)be, (void)dst;
+    return POL_OK;
+}
+
 static pol_status cpu_sync(pol_backend *be)
 {
     (void)be;
@@ -63,15 +83,16 @@ static pol_status cpu_sync(pol_backend *be)
 
 static void cpu_close(pol_backend *be) { pol_free(be->ctx, be); }
 
-#define CPU_TABLE(suffix)                                                                              \
-    {                                                                                                  \
-        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free, \
-        .upload = cpu_upload, .download = cpu_download, .sync = cpu_sync, .close = cpu_close,          \
-        .gemm_scratch = gemm_scratch_none, .attention_scratch = attention_scratch_##suffix,            \
-        .nll_scratch = nll_scratch_##suffix, .embed = embed_##suffix, .rmsnorm = rmsnorm_##suffix,     \
-        .project = project_##suffix, .project_add = project_add_##suffix, .rope = rope_##suffix,       \
-        .attention = attention_##suffix, .swiglu = swiglu_##suffix, .nll = nll_##suffix,               \
-        .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix               \
+#define CPU_TABLE(suffix)                                                                                              \
+    {                                                                                                                  \
+        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free,                 \
+        .upload = cpu_upload, .download = cpu_download, .download_later = cpu_download, .sync = cpu_sync,              \
+        .close = cpu_close, .host_new = cpu_host_new, .host_free = cpu_host_free, .stream_in = cpu_stream,                \
+        .stream_wait = cpu_stream_wait, .gemm_scratch = gemm_scratch_none,                                             \
+        .attention_scratch = attention_scratch_##suffix, .nll_scratch = nll_scratch_##suffix, .embed = embed_##suffix, \
+        .rmsnorm = rmsnorm_##suffix, .project = project_##suffix, .project_add = project_add_##suffix,                 \
+        .rope = rope_##suffix, .attention = attention_##suffix, .swiglu = swiglu_##suffix, .nll = nll_##suffix,        \
+        .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix                               \
     }
 
 static const pol_ops cpu_ops = CPU_TABLE(cpu);
@@ -127,8 +148,13 @@ static pol_status make(pol_context *ctx, const pol_ops *ops, int threads, pol_ba
     if (!cpu)
         return POL_ENOMEM;
     cpu->threads = threads;
-    cpu->base = (pol_backend){
-        .ctx = ctx, .ops = ops, .weight_dtype = POL_F32, .act_dtype = POL_F32, .width_tile = 1, .nll_slice = NLL_SLICE};
+    cpu->base = (pol_backend){.ctx = ctx,
+                              .ops = ops,
+                              .weight_dtype = POL_F32,
+                              .act_dtype = POL_F32,
+                              .width_tile = 1,
+                              .nll_slice = NLL_SLICE,
+                              .buf_align = 1};
     describe(&cpu->base.info, threads);
     *out = &cpu->base;
     return POL_OK;

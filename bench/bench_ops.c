@@ -147,7 +147,7 @@ static void bare_nll(bench *b)
 static pol_status run_swap(bench *b)
 {
     const int64_t n = b->s->F;
-    return pol_swap_units(b->be, &(pol_swap_args){{b->w, 0}, 2 * b->s->C, n, n / 2, b->low, b->high});
+    return pol_swap_units(b->be, &(pol_swap_args){{b->w, 0}, 2 * b->s->C, n, n / 2, b->low, b->high}, 1);
 }
 static void bare_swap(bench *b) { copy(b, b->s->F * 2 * b->s->C); }
 

@@ -6,7 +6,8 @@
  *
  * Order: a backend queues an op and returns; ops and transfers take effect as if each were done when it is called. Host
  * memory is the caller's again when a call returns: what the device reads later has been copied, what `download` gives
- * has arrived. A late fault comes out of `sync` or `download`, as POL_EDEVICE; buffers then hold nothing of use.
+ * has arrived; but for `download_later` and `stream_in`, which say otherwise. A late fault comes out of `sync` or
+ * `download`, as POL_EDEVICE; buffers then hold nothing of use.
  *
  * Element types: weights (table, w) have the backend's weight_dtype; activations between ops (y, h, qkv, out, gu, and x
  * of project, nll and activation_stats) its act_dtype; ids and target are i32; all else, the residual stream x
@@ -63,6 +64,14 @@ typedef struct pol_project_args {
     int64_t T, N, C;
 } pol_project_args;
 
+/* h [T, padded] = silu(x gate^T) * (x up^T) for channels < kept, 0 for kept <= channel < padded: project and swiglu in
+ * one. w [padded, 2, C], bias [padded, 2] or absent: a channel's gate row, then its up row. gu [T, padded, 2]: room for
+ * what lies between; holds nothing of use afterwards. scratch: as for project with N = 2 padded. */
+typedef struct pol_project_swiglu_args {
+    pol_view h, gu, x, w, bias, scratch;
+    int64_t T, kept, padded, C;
+} pol_project_swiglu_args;
+
 /* x [T,C] += h [T,N] w (+ bias [C]); w [N,C], a prefix stored unit by unit (transposed once, at load). scratch: as for
  * project. */
 typedef struct pol_project_add_args {
@@ -103,7 +112,8 @@ typedef struct pol_nll_args {
 } pol_nll_args;
 
 /* Exchanges unit rows a[i] and b[i] of `w` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n
- * indices are different. `a`, `b` are host arrays. */
+ * indices are different. `a`, `b` are host arrays. The op takes an array of these, one a buffer: a whole mask is one
+ * call, so that a device can move all rows of all layers at once. No two of them share memory. */
 typedef struct pol_swap_args {
     pol_view w;
     int64_t unit, n_units, n_pairs;
@@ -117,7 +127,7 @@ typedef struct pol_activation_stats_args {
     int64_t T, N;
 } pol_activation_stats_args;
 
-enum { POL_OPS_ABI = 2 };
+enum { POL_OPS_ABI = 3 };
 
 typedef struct pol_ops {
     uint32_t abi, size; /* POL_OPS_ABI, sizeof(pol_ops): checked once, when a backend registers */
@@ -129,6 +139,9 @@ typedef struct pol_ops {
     void (*buf_free)(pol_backend *be, pol_buf *b);
     pol_status (*upload)(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
     pol_status (*download)(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
+    /* The same without waiting: dst, which stays the caller's to keep alive, is filled when the next sync or download
+     * returns. */
+    pol_status (*download_later)(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
     pol_status (*sync)(pol_backend *be);
     void (*close)(pol_backend *be);
 
@@ -147,8 +160,33 @@ typedef struct pol_ops {
     pol_status (*attention)(pol_backend *be, const pol_attention_args *a);
     pol_status (*swiglu)(pol_backend *be, const pol_swiglu_args *a);
     pol_status (*nll)(pol_backend *be, const pol_nll_args *a);
-    pol_status (*swap_units)(pol_backend *be, const pol_swap_args *a);
+    pol_status (*swap_units)(pol_backend *be, const pol_swap_args *a, int64_t n);
     pol_status (*activation_stats)(pol_backend *be, const pol_activation_stats_args *a);
+
+    /* Optional: NULL where a backend has nothing to gain. Without project_swiglu the front door calls project, then
+     * swiglu. */
+    pol_status (*project_swiglu)(pol_backend *be, const pol_project_swiglu_args *a);
+
+    /* Optional: all device memory of the buffers to come, in one piece: `bytes` of pol_buf_bytes(). Called before the
+     * first buffer is made; POL_ENOMEM where there is not as much. */
+    pol_status (*reserve)(pol_backend *be, uint64_t bytes);
+
+    /* Optional, both or none: a stretch of ops that comes again. Between pass_begin and pass_end only ops are called,
+     * no transfers. Whoever gives the same key calls the same ops with the same operands and sizes; where the backend
+     * has recorded them it queues them itself, says so in *replayed, and neither the ops nor pass_end are called.
+     * Freeing a buffer forgets what was recorded. pass_end comes after any pass_begin that was not replayed, with how
+     * the ops went; it returns a failure of its own only where they did not fail. */
+    pol_status (*pass_begin)(pol_backend *be, const void *key, size_t key_bytes, bool *replayed);
+    pol_status (*pass_end)(pol_backend *be, pol_status so_far);
+
+    /* Optional, all four or none: weights that stay in host memory and visit the device. host_new gives host memory
+     * that the device can read at full speed. stream_in queues a copy of dst->n elements, already of dst's type, into dst,
+     * to run beside the ops called after it and after all called before it; src stays as it is until then. stream_wait:
+     * ops called from here on find dst filled. */
+    pol_status (*host_new)(pol_backend *be, size_t bytes, void **out);
+    void (*host_free)(pol_backend *be, void *p);
+    pol_status (*stream_in)(pol_backend *be, pol_buf *dst, const void *src);
+    pol_status (*stream_wait)(pol_backend *be, pol_buf *dst);
 } pol_ops;
 
 struct pol_backend {
@@ -159,6 +197,7 @@ struct pol_backend {
     pol_dtype act_dtype;    /* what activations between ops are stored as; the residual stream x is always f32 */
     int64_t width_tile;     /* kept MLP widths are rounded up to this; 1 = no padding */
     int64_t nll_slice;      /* rows of the vocabulary at a time that suit the device */
+    uint64_t buf_align;     /* what a buffer takes is a multiple of this many bytes; 1 or a power of two */
     uint64_t bytes_in_use, bytes_peak; /* of buffers; kept by the front doors */
 };
 
@@ -168,6 +207,9 @@ static inline int64_t pol_padded(const pol_backend *be, int64_t n)
     return (n + be->width_tile - 1) / be->width_tile * be->width_tile;
 }
 
+/* Device bytes that a buffer of so many elements takes; UINT64_MAX where they cannot be counted. */
+uint64_t pol_buf_bytes(const pol_backend *be, pol_dtype dtype, int64_t n);
+
 /* The front doors. Every one returns POL_ESHAPE or POL_EARG, with a sentence, for a call outside the contract.
  * pol_buf_new makes a buffer of one row. */
 pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out);
@@ -175,16 +217,28 @@ pol_status pol_buf_new_rows(pol_backend *be, pol_dtype dtype, int64_t rows, int6
 void pol_buf_free(pol_backend *be, pol_buf *b);
 pol_status pol_upload(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
 pol_status pol_download(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
+pol_status pol_download_later(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
 pol_status pol_sync(pol_backend *be);
+pol_status pol_reserve(pol_backend *be, uint64_t bytes);
+/* Where a backend does not record passes, *replayed is false and pass_end does nothing. */
+pol_status pol_pass_begin(pol_backend *be, const void *key, size_t key_bytes, bool *replayed);
+pol_status pol_pass_end(pol_backend *be, pol_status so_far);
+bool pol_can_stream(const pol_backend *be);
+/* POL_EUNSUPPORTED where pol_can_stream() is false. */
+pol_status pol_host_new(pol_backend *be, size_t bytes, void **out);
+void pol_host_free(pol_backend *be, void *p); /* takes NULL */
+pol_status pol_stream_in(pol_backend *be, pol_buf *dst, const void *src);
+pol_status pol_stream_wait(pol_backend *be, pol_buf *dst);
 pol_status pol_embed(pol_backend *be, const pol_embed_args *a);
 pol_status pol_rmsnorm(pol_backend *be, const pol_rmsnorm_args *a);
 pol_status pol_project(pol_backend *be, const pol_project_args *a);
+pol_status pol_project_swiglu(pol_backend *be, const pol_project_swiglu_args *a);
 pol_status pol_project_add(pol_backend *be, const pol_project_add_args *a);
 pol_status pol_rope(pol_backend *be, const pol_rope_args *a);
 pol_status pol_attention(pol_backend *be, const pol_attention_args *a);
 pol_status pol_swiglu(pol_backend *be, const pol_swiglu_args *a);
 pol_status pol_nll(pol_backend *be, const pol_nll_args *a);
-pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a);
+pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args *a);
 int64_t pol_gemm_scratch(pol_backend *be, int64_t T, int64_t N, int64_t C);
 int64_t pol_attention_scratch(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);

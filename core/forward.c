@@ -281,16 +281,16 @@ pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
     if (!kept)
         return POL_OK;
     POL_TRY(norm_into_y(f, w->mlp_norm));
-    POL_TRY(pol_project(be, &(pol_project_args){.y = {f->wide, 0},
-                                                .x = {f->y, 0},
-                                                .w = {w->w_gate_up, 0},
-                                                .bias = {w->b_gate_up, 0},
-                                                .scratch = {f->scratch, 0},
-                                                .T = T,
-                                                .N = 2 * padded,
-                                                .C = c->hidden}));
-    POL_TRY(pol_swiglu(
-        be, &(pol_swiglu_args){.h = {f->mid, 0}, .gu = {f->wide, 0}, .T = T, .kept = kept, .padded = padded}));
+    POL_TRY(pol_project_swiglu(be, &(pol_project_swiglu_args){.h = {f->mid, 0},
+                                                              .gu = {f->wide, 0},
+                                                              .x = {f->y, 0},
+                                                              .w = {w->w_gate_up, 0},
+                                                              .bias = {w->b_gate_up, 0},
+                                                              .scratch = {f->scratch, 0},
+                                                              .T = T,
+                                                              .kept = kept,
+                                                              .padded = padded,
+                                                              .C = c->hidden}));
     POL_TRY(tap_mid(f, tap, padded, kept));
     return pol_project_add(be, &(pol_project_add_args){.x = {f->x, 0},
                                                        .h = {f->mid, 0},

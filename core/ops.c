@@ -32,22 +32,6 @@ typedef struct dimension {
     int64_t value, min;
 } dimension;
 
-static const struct {
-    const char *name;
-    size_t size;
-} dtypes[] = {
-    [POL_F32] = {"f32", 4},
-    [POL_F16] = {"f16", 2},
-    [POL_BF16] = {"bf16", 2},
-    [POL_I32] = {"i32", 4},
-};
-
-static bool dtype_known(pol_dtype t) { return (size_t)t < POL_COUNT(dtypes); }
-
-size_t pol_dtype_size(pol_dtype t) { return dtype_known(t) ? dtypes[t].size : 0; }
-
-const char *pol_dtype_name(pol_dtype t) { return dtype_known(t) ? dtypes[t].name : "?"; }
-
 static pol_status check_dimensions(pol_backend *be, const char *op, const dimension *d, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -81,7 +65,7 @@ static pol_status check_operand(pol_backend *be, const char *op, const operand *
         return pol_fail(be->ctx, POL_EARG, "%s: %s: no buffer was given", op, o->name);
     if (o->v.buf->dtype != o->dtype)
         return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: element type %s, but the op takes %s", op, o->name,
-                        dtypes[o->v.buf->dtype].name, dtypes[o->dtype].name);
+                        pol_dtype_name(o->v.buf->dtype), pol_dtype_name(o->dtype));
     if (o->v.at < 0 || o->v.at > o->v.buf->n || o->n > o->v.buf->n - o->v.at)
         return pol_fail(be->ctx, POL_ESHAPE, "%s: %s: %lld elements from %lld do not fit a buffer of %lld", op, o->name,
                         (long long)o->n, (long long)o->v.at, (long long)o->v.buf->n);
@@ -112,11 +96,16 @@ static pol_status check_operands(pol_backend *be, const char *op, size_t n_writt
     POL_TRY(check_operands(be, op, n_written, (const operand[]){__VA_ARGS__}, \
                            sizeof((const operand[]){__VA_ARGS__}) / sizeof(operand)))
 
-static pol_status check_bias(pol_backend *be, const char *op, pol_view bias, int64_t n, const operand written[2])
+static pol_status check_bias(pol_backend *be, const char *op, pol_view bias, int64_t n, const operand *written,
+                             size_t n_written)
 {
+    const operand read = tensor("bias", bias, POL_F32, n);
     if (!bias.buf)
         return POL_OK;
-    CHECK_OPERANDS(be, op, 2, written[0], written[1], tensor("bias", bias, POL_F32, n));
+    POL_TRY(check_operand(be, op, &read));
+    for (size_t i = 0; i < n_written; i++)
+        if (overlap(&written[i], &read))
+            return pol_fail(be->ctx, POL_EARG, "%s: %s overlaps bias", op, written[i].name);
     return POL_OK;
 }
 
@@ -125,14 +114,6 @@ static pol_status check_sequences(pol_backend *be, const char *op, int64_t T, in
     if (T % S != 0)
         return pol_fail(be->ctx, POL_ESHAPE, "%s: T: %lld tokens are not whole sequences of %lld", op, (long long)T,
                         (long long)S);
-    return POL_OK;
-}
-
-static pol_status check_range(pol_backend *be, const char *op, const pol_buf *b, int64_t at, int64_t n)
-{
-    if (!b || at < 0 || n < 0 || at > b->n || n > b->n - at)
-        return pol_fail(be->ctx, POL_ESHAPE, "%s: %lld elements from %lld do not fit a buffer of %lld", op,
-                        (long long)n, (long long)at, b ? (long long)b->n : 0);
     return POL_OK;
 }
 
@@ -147,65 +128,39 @@ pol_status pol_ops_check(pol_context *ctx, const char *name, const pol_ops *ops)
         bool present;
     } entries[] = {
 #define ENTRY(e) {#e, ops->e != NULL}
-        ENTRY(buf_new),     ENTRY(buf_free),   ENTRY(upload),           ENTRY(download),
-        ENTRY(sync),        ENTRY(close),      ENTRY(gemm_scratch),     ENTRY(attention_scratch),
-        ENTRY(nll_scratch), ENTRY(embed),      ENTRY(rmsnorm),          ENTRY(project),
-        ENTRY(project_add), ENTRY(rope),       ENTRY(attention),        ENTRY(swiglu),
-        ENTRY(nll),         ENTRY(swap_units), ENTRY(activation_stats),
+        ENTRY(buf_new),
+        ENTRY(buf_free),
+        ENTRY(upload),
+        ENTRY(download),
+        ENTRY(download_later),
+        ENTRY(sync),
+        ENTRY(close),
+        ENTRY(gemm_scratch),
+        ENTRY(attention_scratch),
+        ENTRY(nll_scratch),
+        ENTRY(embed),
+        ENTRY(rmsnorm),
+        ENTRY(project),
+        ENTRY(project_add),
+        ENTRY(rope),
+        ENTRY(attention),
+        ENTRY(swiglu),
+        ENTRY(nll),
+        ENTRY(swap_units),
+        ENTRY(activation_stats),
 #undef ENTRY
+        /* Of optional ones, all of those that belong together or none. */
+        {"pass_begin", !ops->pass_end || ops->pass_begin},
+        {"pass_end", !ops->pass_begin || ops->pass_end},
+        {"host_new", !ops->stream_in || ops->host_new},
+        {"host_free", !ops->stream_in || ops->host_free},
+        {"stream_wait", !ops->stream_in || ops->stream_wait},
     };
     for (size_t i = 0; i < POL_COUNT(entries); i++)
         if (!entries[i].present)
             return pol_fail(ctx, POL_EARG, "backend %s: its table lacks %s", name, entries[i].name);
     return POL_OK;
 }
-
-pol_status pol_buf_new_rows(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out)
-{
-    *out = NULL;
-    uint64_t row_bytes, bytes;
-    if (!dtype_known(dtype) || rows < 0 || row < 0)
-        return pol_fail(be->ctx, POL_EARG, "buffer: %lld x %lld elements of type %d", (long long)rows, (long long)row,
-                        (int)dtype);
-    if (!pol_mul_u64((uint64_t)row, dtypes[dtype].size, &row_bytes) || row_bytes > be->info.max_buffer_bytes ||
-        !pol_mul_u64(row_bytes, (uint64_t)rows, &bytes) || bytes > INT64_MAX)
-        return pol_fail(be->ctx, POL_ENOMEM,
-                        "buffer: %lld x %lld elements of %s are more than a buffer of %s can hold, %llu bytes",
-                        (long long)rows, (long long)row, dtypes[dtype].name, be->info.backend,
-                        (unsigned long long)be->info.max_buffer_bytes);
-    POL_TRY(be->ops->buf_new(be, dtype, rows, row, out));
-    be->bytes_in_use += bytes;
-    if (be->bytes_peak < be->bytes_in_use)
-        be->bytes_peak = be->bytes_in_use;
-    return POL_OK;
-}
-
-pol_status pol_buf_new(pol_backend *be, pol_dtype dtype, int64_t n, pol_buf **out)
-{
-    return pol_buf_new_rows(be, dtype, 1, n, out);
-}
-
-void pol_buf_free(pol_backend *be, pol_buf *b)
-{
-    if (!b)
-        return;
-    be->bytes_in_use -= (uint64_t)b->n * dtypes[b->dtype].size;
-    be->ops->buf_free(be, b);
-}
-
-pol_status pol_upload(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n)
-{
-    POL_TRY(check_range(be, "upload", dst, at, n));
-    return n ? be->ops->upload(be, dst, at, src, n) : POL_OK;
-}
-
-pol_status pol_download(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
-{
-    POL_TRY(check_range(be, "download", src, at, n));
-    return n ? be->ops->download(be, src, at, dst, n) : POL_OK;
-}
-
-pol_status pol_sync(pol_backend *be) { return be->ops->sync(be); }
 
 pol_status pol_embed(pol_backend *be, const pol_embed_args *a)
 {
@@ -238,8 +193,42 @@ pol_status pol_project(pol_backend *be, const pol_project_args *a)
     CHECK_OPERANDS(be, "project", 2, written[0], written[1],
                    tensor("x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)),
                    matrix("w", a->w, be->weight_dtype, a->N, a->C));
-    POL_TRY(check_bias(be, "project", a->bias, a->N, written));
+    POL_TRY(check_bias(be, "project", a->bias, a->N, written, POL_COUNT(written)));
     return be->ops->project(be, a);
+}
+
+/* Without a form of the backend's own: project into gu, then swiglu. */
+static pol_status project_then_swiglu(pol_backend *be, const pol_project_swiglu_args *a)
+{
+    POL_TRY(be->ops->project(be, &(pol_project_args){.y = a->gu,
+                                                     .x = a->x,
+                                                     .w = a->w,
+                                                     .bias = a->bias,
+                                                     .scratch = a->scratch,
+                                                     .T = a->T,
+                                                     .N = 2 * a->padded,
+                                                     .C = a->C}));
+    return be->ops->swiglu(be,
+                           &(pol_swiglu_args){.h = a->h, .gu = a->gu, .T = a->T, .kept = a->kept, .padded = a->padded});
+}
+
+pol_status pol_project_swiglu(pol_backend *be, const pol_project_swiglu_args *a)
+{
+    CHECK_DIMENSIONS(be, "project_swiglu", {"T", a->T, 1}, {"kept", a->kept, 0}, {"padded", a->padded, a->kept},
+                     {"C", a->C, 1});
+    if (a->padded == 0)
+        return POL_OK;
+    const int64_t n = pol_mul_count(a->T, a->padded), N = pol_mul_count(2, a->padded);
+    const operand written[] = {
+        tensor("h", a->h, be->act_dtype, n),
+        tensor("gu", a->gu, be->act_dtype, pol_mul_count(n, 2)),
+        tensor("scratch", a->scratch, POL_F32, pol_gemm_scratch(be, a->T, N, a->C)),
+    };
+    CHECK_OPERANDS(be, "project_swiglu", 3, written[0], written[1], written[2],
+                   tensor("x", a->x, be->act_dtype, pol_mul_count(a->T, a->C)),
+                   matrix("w", a->w, be->weight_dtype, a->padded, pol_mul_count(2, a->C)));
+    POL_TRY(check_bias(be, "project_swiglu", a->bias, N, written, POL_COUNT(written)));
+    return be->ops->project_swiglu ? be->ops->project_swiglu(be, a) : project_then_swiglu(be, a);
 }
 
 pol_status pol_project_add(pol_backend *be, const pol_project_add_args *a)
@@ -255,7 +244,7 @@ pol_status pol_project_add(pol_backend *be, const pol_project_add_args *a)
         CHECK_OPERANDS(be, "project_add", 2, written[0], written[1],
                        tensor("h", a->h, be->act_dtype, pol_mul_count(a->T, a->N)),
                        matrix("w", a->w, be->weight_dtype, a->N, a->C));
-    POL_TRY(check_bias(be, "project_add", a->bias, a->C, written));
+    POL_TRY(check_bias(be, "project_add", a->bias, a->C, written, POL_COUNT(written)));
     return be->ops->project_add(be, a);
 }
 
@@ -336,7 +325,7 @@ static pol_status check_pairs(pol_backend *be, const pol_swap_args *a)
     return s;
 }
 
-pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a)
+static pol_status check_swap(pol_backend *be, const pol_swap_args *a)
 {
     CHECK_DIMENSIONS(be, "swap_units", {"unit", a->unit, 1}, {"n_units", a->n_units, 0}, {"n_pairs", a->n_pairs, 0});
     if (a->n_pairs == 0)
@@ -347,8 +336,17 @@ pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a)
     if (!a->w.buf)
         return pol_fail(be->ctx, POL_EARG, "swap_units: w: no buffer was given");
     CHECK_OPERANDS(be, "swap_units", 1, matrix("w", a->w, a->w.buf->dtype, a->n_units, a->unit));
-    POL_TRY(check_pairs(be, a));
-    return be->ops->swap_units(be, a);
+    return check_pairs(be, a);
+}
+
+pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a, int64_t n)
+{
+    int64_t pairs = 0;
+    for (int64_t i = 0; i < n; i++) {
+        POL_TRY(check_swap(be, &a[i]));
+        pairs += a[i].n_pairs;
+    }
+    return pairs ? be->ops->swap_units(be, a, n) : POL_OK;
 }
 
 pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args *a)

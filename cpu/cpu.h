@@ -53,7 +53,7 @@ int64_t attention_scratch_cpu(pol_backend *be, int64_t T, int64_t S, int64_t G, 
 int64_t nll_scratch_cpu(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 pol_status swiglu_cpu(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_cpu(pol_backend *be, const pol_nll_args *a);
-pol_status swap_units_cpu(pol_backend *be, const pol_swap_args *a);
+pol_status swap_units_cpu(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status activation_stats_cpu(pol_backend *be, const pol_activation_stats_args *a);
 
 /* The reference ops, cpu/reference.c: the formulas of backend.h in plain loops, right by definition. */
@@ -67,7 +67,7 @@ int64_t attention_scratch_reference(pol_backend *be, int64_t T, int64_t S, int64
 int64_t nll_scratch_reference(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 pol_status swiglu_reference(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_reference(pol_backend *be, const pol_nll_args *a);
-pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a);
+pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status activation_stats_reference(pol_backend *be, const pol_activation_stats_args *a);
 
 #endif

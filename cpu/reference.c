@@ -159,9 +159,8 @@ int64_t nll_scratch_reference(pol_backend *be, int64_t T, int64_t C, int64_t sli
     return 0;
 }
 
-pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a)
+static void swap_in_buffer(const pol_swap_args *a)
 {
-    (void)be;
     const size_t bytes = (size_t)a->unit * pol_dtype_size(a->w.buf->dtype);
     for (int64_t i = 0; i < a->n_pairs; i++)
         for (size_t j = 0; j < bytes; j++) {
@@ -171,6 +170,14 @@ pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a)
             *u = *v;
             *v = kept;
         }
+}
+
+pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a, int64_t n)
+{
+    (void)be;
+    for (int64_t i = 0; i < n; i++)
+        if (a[i].n_pairs)
+            swap_in_buffer(&a[i]);
     return POL_OK;
 }
 

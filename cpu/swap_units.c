@@ -16,12 +16,19 @@ static void swap_bytes(unsigned char *restrict a, unsigned char *restrict b, siz
     }
 }
 
-pol_status swap_units_cpu(pol_backend *be, const pol_swap_args *a)
+static void swap_in_buffer(pol_backend *be, const pol_swap_args *a)
 {
     const size_t bytes = (size_t)a->unit * pol_dtype_size(a->w.buf->dtype);
     unsigned char *w = cpu_bytes(a->w);
 #pragma omp parallel for num_threads(cpu_threads(be)) if (a->n_pairs * a->unit > CPU_PARALLEL_MIN)
     for (int64_t i = 0; i < a->n_pairs; i++)
         swap_bytes(w + (size_t)a->a[i] * bytes, w + (size_t)a->b[i] * bytes, bytes);
+}
+
+pol_status swap_units_cpu(pol_backend *be, const pol_swap_args *a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (a[i].n_pairs)
+            swap_in_buffer(be, &a[i]);
     return POL_OK;
 }

@@ -42,6 +42,7 @@ static const pol_ops opencl_ops = {
     .buf_free = buf_free_opencl,
     .upload = upload_opencl,
     .download = download_opencl,
+    .download_later = download_later_opencl,
     .sync = sync_opencl,
     .close = close_opencl,
     .gemm_scratch = gemm_scratch_opencl,
@@ -100,6 +101,7 @@ pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *p
                              .weight_dtype = weights,
                              .act_dtype = POL_F32,
                              .width_tile = 1,
+                             .buf_align = 1,
                              .nll_slice = NLL_SLICE};
     const pol_device_info *info = &cl->base.info;
     pol_status s = ocl_find(ctx, index, &cl->platform, &cl->device, &cl->base.info);

@@ -148,3 +148,17 @@ pol_status download_opencl(pol_backend *be, const pol_buf *src, int64_t at, void
 {
     return copy(be, src, at, dst, n, false);
 }
+
+/* What has to be converted is waited for: the host has to do it. */
+pol_status download_later_opencl(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
+{
+    ocl *cl = ocl_of(be);
+    if (pol_dtype_size(src->dtype) != sizeof(float))
+        return download_opencl(be, src, at, dst, n);
+    POL_TRY(ocl_late(cl));
+    POL_TRY(ocl_mark(cl, OCL_TRANSFER));
+    for (ocl_stretch s = ocl_stretch_of((pol_view){(pol_buf *)src, at}, n); ocl_next(&s);)
+        OCL_TRY(be->ctx, "download", clEnqueueReadBuffer, cl->queue, s.mem, CL_FALSE, (size_t)s.at * sizeof(float),
+                (size_t)s.n * sizeof(float), (char *)dst + (size_t)s.first * sizeof(float), 0, NULL, NULL);
+    return POL_OK;
+}

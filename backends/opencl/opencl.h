@@ -145,6 +145,7 @@ pol_status buf_new_opencl(pol_backend *be, pol_dtype dtype, int64_t rows, int64_
 void buf_free_opencl(pol_backend *be, pol_buf *b);
 pol_status upload_opencl(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
 pol_status download_opencl(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
+pol_status download_later_opencl(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
 
 /* The one cl_mem of a buffer that is not held in pieces; NULL for an absent view. */
 static inline cl_mem ocl_mem(pol_view v) { return v.buf ? ((ocl_buf *)v.buf)->piece[0] : NULL; }
@@ -225,7 +226,7 @@ int64_t attention_scratch_opencl(pol_backend *be, int64_t T, int64_t S, int64_t 
 pol_status swiglu_opencl(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_opencl(pol_backend *be, const pol_nll_args *a);
 int64_t nll_scratch_opencl(pol_backend *be, int64_t T, int64_t C, int64_t slice);
-pol_status swap_units_opencl(pol_backend *be, const pol_swap_args *a);
+pol_status swap_units_opencl(pol_backend *be, const pol_swap_args *a, int64_t n);
 void ocl_ring_free(ocl *cl);
 pol_status activation_stats_opencl(pol_backend *be, const pol_activation_stats_args *a);
 

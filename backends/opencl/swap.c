@@ -85,15 +85,13 @@ static pol_status exchange(ocl *cl, ocl_kernel *k, const ocl_buf *w, swap_args a
                       OCL_MEM(w->piece[piece_b]), OCL_MEM(cl->ring->mem), OCL_ARG(args));
 }
 
-pol_status swap_units_opencl(pol_backend *be, const pol_swap_args *a)
+static pol_status swap_in_buffer(ocl *cl, const pol_swap_args *a)
 {
-    ocl *cl = ocl_of(be);
     const ocl_buf *w = (const ocl_buf *)a->w.buf;
     const int64_t piece_n = w->piece_rows * w->base.row;
     ocl_kernel *k;
     swap_args args = {0};
     POL_TRY(ocl_int(cl, "swap_units", "unit", a->unit, &args.unit));
-    POL_TRY(ocl_mark(cl, OCL_SWAP_UNITS));
     POL_TRY(ocl_kernel_get(cl, "swap_units", "swap_units",
                            pol_dtype_size(w->base.dtype) == 2 ? "-DUNIT=ushort" : "-DUNIT=uint", &k));
     POL_TRY(ring_open(cl));
@@ -108,5 +106,14 @@ pol_status swap_units_opencl(pol_backend *be, const pol_swap_args *a)
             POL_TRY(exchange(cl, k, w, args, pair + done, same));
         }
     }
+    return POL_OK;
+}
+
+pol_status swap_units_opencl(pol_backend *be, const pol_swap_args *a, int64_t n)
+{
+    POL_TRY(ocl_mark(ocl_of(be), OCL_SWAP_UNITS));
+    for (int64_t i = 0; i < n; i++)
+        if (a[i].n_pairs)
+            POL_TRY(swap_in_buffer(ocl_of(be), &a[i]));
     return POL_OK;
 }

@@ -11,10 +11,31 @@ pol_status pol_model_check_whole(const pol_model *m)
     return POL_OK;
 }
 
-/* Exchanges the same pairs of units in every buffer that a layer's kind has. The arrangement has them exchanged
- * already, so a failure leaves a model whose numbers would be wrong: it is marked. */
-static pol_status swap_in_buffers(pol_model *m, int32_t layer, pol_unit_kind kind, const int32_t *a, const int32_t *b,
-                                  int64_t n)
+/* What has to change places, gathered over layers: one call of the op moves it all. */
+typedef struct moves {
+    pol_swap_args *swap; /* [6 n_layers] */
+    int64_t n;
+    int32_t *a, *b; /* the pairs of the swaps so far, [size / 2] each */
+    int64_t n_pairs;
+} moves;
+
+static pol_status moves_new(pol_model *m, moves *v)
+{
+    const int64_t room = m->arrangement->size / 2 + 1;
+    *v = (moves){.swap = pol_alloc_array(m->ctx, 6 * (int64_t)m->config.n_layers, sizeof *v->swap),
+                 .a = pol_alloc_array(m->ctx, 2 * room, sizeof *v->a)};
+    v->b = v->a ? v->a + room : NULL;
+    return v->swap && v->a ? POL_OK : POL_ENOMEM;
+}
+
+static void moves_free(pol_model *m, moves *v)
+{
+    pol_free(m->ctx, v->swap);
+    pol_free(m->ctx, v->a);
+}
+
+/* The n pairs after those gathered so far change places in every buffer that a layer's kind has. */
+static void gather(pol_model *m, int32_t layer, pol_unit_kind kind, int64_t n, moves *v)
 {
     const pol_config *c = &m->config;
     const pol_layer_weights *w = &m->layers[layer];
@@ -25,43 +46,49 @@ static pol_status swap_in_buffers(pol_model *m, int32_t layer, pol_unit_kind kin
     } group[] = {{w->w_qkv, pol_qkv_rows(c) * C}, {w->w_o, pol_ctx_cols(c) * C}, {w->b_qkv, pol_qkv_rows(c)}},
       channel[] = {{w->w_gate_up, 2 * C}, {w->w_down, C}, {w->b_gate_up, 2}},
       *part = kind == POL_UNIT_GROUP ? group : channel;
-    const int64_t n_units = pol_units_section(m->units, kind, layer)->count;
-    pol_status s = POL_OK;
-    for (size_t i = 0; i < POL_COUNT(group) && n && s == POL_OK; i++)
+    for (size_t i = 0; i < POL_COUNT(group) && n; i++)
         if (part[i].buf)
-            s = pol_swap_units(
-                m->be,
-                &(pol_swap_args){
-                    .w = {part[i].buf, 0}, .unit = part[i].unit, .n_units = n_units, .n_pairs = n, .a = a, .b = b});
+            v->swap[v->n++] = (pol_swap_args){.w = {part[i].buf, 0},
+                                              .unit = part[i].unit,
+                                              .n_units = pol_units_section(m->units, kind, layer)->count,
+                                              .n_pairs = n,
+                                              .a = v->a + v->n_pairs,
+                                              .b = v->b + v->n_pairs};
+    v->n_pairs += n;
+}
+
+/* The arrangement has them exchanged already, so a failure leaves a model whose numbers would be wrong: it is marked.
+ */
+static pol_status move(pol_model *m, moves *v)
+{
+    const pol_status s = pol_swap_units(m->be, v->swap, v->n);
     m->torn |= s < 0;
+    v->n = v->n_pairs = 0;
     return s;
 }
 
-/* Room for the pairs of one section. */
-static pol_status new_pairs(pol_model *m, int32_t **a, int32_t **b)
+static void gather_mask(pol_model *m, int32_t layer, const uint8_t *mask, moves *v)
 {
-    const int64_t room = m->arrangement->max_pairs;
-    *a = pol_alloc_array(m->ctx, 2 * room, sizeof **a);
-    *b = *a ? *a + room : NULL;
-    return *a ? POL_OK : POL_ENOMEM;
+    const pol_unit_kind kinds[2] = {POL_UNIT_GROUP, POL_UNIT_CHANNEL};
+    int64_t *kept[2] = {&m->layers[layer].n_groups, &m->layers[layer].n_channels};
+    for (int i = 0; i < 2; i++) {
+        int64_t n;
+        pol_arrangement_plan(m->arrangement, layer, kinds[i], mask, v->a + v->n_pairs, v->b + v->n_pairs, &n, kept[i]);
+        gather(m, layer, kinds[i], n, v);
+    }
 }
 
 pol_status pol_model_set_mask(pol_model *m, const uint8_t *mask)
 {
-    int32_t *a, *b;
+    moves v = {0};
     POL_TRY(pol_model_check_whole(m));
-    POL_TRY(new_pairs(m, &a, &b));
-    pol_status s = POL_OK;
-    for (int32_t l = 0; s == POL_OK && l < m->config.n_layers; l++) {
-        const pol_unit_kind kinds[2] = {POL_UNIT_GROUP, POL_UNIT_CHANNEL};
-        int64_t *kept[2] = {&m->layers[l].n_groups, &m->layers[l].n_channels};
-        for (int i = 0; s == POL_OK && i < 2; i++) {
-            int64_t n;
-            pol_arrangement_plan(m->arrangement, l, kinds[i], mask, a, b, &n, kept[i]);
-            s = swap_in_buffers(m, l, kinds[i], a, b, n);
-        }
+    pol_status s = moves_new(m, &v);
+    if (s == POL_OK) {
+        for (int32_t l = 0; l < m->config.n_layers; l++)
+            gather_mask(m, l, mask, &v);
+        s = move(m, &v);
     }
-    pol_free(m->ctx, a);
+    moves_free(m, &v);
     return s;
 }
 
@@ -76,15 +103,21 @@ pol_status pol_model_set_order(pol_model *m, const int32_t *order)
 {
     POL_TRY(pol_model_check_whole(m));
     POL_TRY(pol_arrangement_check(m->arrangement, order));
-    int32_t *a, *b;
-    POL_TRY(new_pairs(m, &a, &b));
-    pol_status s = POL_OK;
-    for (int32_t l = 0; s == POL_OK && l < m->config.n_layers; l++)
-        for (int kind = POL_UNIT_GROUP; s == POL_OK && kind <= POL_UNIT_CHANNEL; kind++)
-            for (int64_t n = 1; s == POL_OK && n;) {
-                pol_arrangement_approach(m->arrangement, l, (pol_unit_kind)kind, order, a, b, &n);
-                s = swap_in_buffers(m, l, (pol_unit_kind)kind, a, b, n);
+    moves v = {0};
+    pol_status s = moves_new(m, &v);
+    /* Two rounds at most: see pol_arrangement_approach. */
+    for (int64_t left = 1; s == POL_OK && left;) {
+        left = 0;
+        for (int32_t l = 0; l < m->config.n_layers; l++)
+            for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++) {
+                int64_t n;
+                pol_arrangement_approach(m->arrangement, l, (pol_unit_kind)kind, order, v.a + v.n_pairs,
+                                         v.b + v.n_pairs, &n);
+                gather(m, l, (pol_unit_kind)kind, n, &v);
+                left += n;
             }
-    pol_free(m->ctx, a);
+        s = move(m, &v);
+    }
+    moves_free(m, &v);
     return s < 0 ? s : pol_model_set_mask(m, NULL);
 }

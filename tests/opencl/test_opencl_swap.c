@@ -37,7 +37,7 @@ static void swap(fixture *f, int64_t n, const int32_t *a, const int32_t *b)
 {
     const pol_swap_args args = {
         .w = {f->buf, f->at}, .unit = f->unit, .n_units = f->n_units, .n_pairs = n, .a = a, .b = b};
-    assert_ok(f->ctx, pol_swap_units(f->be, &args));
+    assert_ok(f->ctx, pol_swap_units(f->be, &args, 1));
     for (int64_t i = 0; i < n; i++) {
         const int32_t of_a = f->holds[a[i]];
         f->holds[a[i]] = f->holds[b[i]];

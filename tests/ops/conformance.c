@@ -135,9 +135,10 @@ static void run_swap_units(rig *r, const op_case *c, double *out)
         b[i] = (int32_t)c->N - 1 - i;
     }
     const pol_view w = rig_weights(r, c->N, c->C, 1);
-    assert_ok(r->ctx,
-              pol_swap_units(
-                  r->be, &(pol_swap_args){.w = w, .unit = c->C, .n_units = c->N, .n_pairs = c->pairs, .a = a, .b = b}));
+    assert_ok(
+        r->ctx,
+        pol_swap_units(
+            r->be, &(pol_swap_args){.w = w, .unit = c->C, .n_units = c->N, .n_pairs = c->pairs, .a = a, .b = b}, 1));
     rig_read(r, w, c->N * c->C, out);
     free(a);
     free(b);

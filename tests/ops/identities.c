@@ -98,7 +98,7 @@ static void test_prefix_of_swapped_rows(void **state)
     assert_ok(ctx, pol_project(be, &p));
     rig_read(&r, p.y, T * N, all);
     const pol_swap_args swap = {.w = p.w, .unit = C, .n_units = N, .n_pairs = 3, .a = a, .b = b};
-    assert_ok(ctx, pol_swap_units(be, &swap));
+    assert_ok(ctx, pol_swap_units(be, &swap, 1));
     p.N = N / 2;
     assert_ok(ctx, pol_project(be, &p));
     rig_read(&r, p.y, T * N / 2, half);
@@ -106,7 +106,7 @@ static void test_prefix_of_swapped_rows(void **state)
         for (int n = 0; n < N / 2; n++)
             want[t * N / 2 + n] = all[t * N + N - 1 - n];
     assert_all_near(half, want, T * N / 2, 1e-6);
-    assert_ok(ctx, pol_swap_units(be, &swap)); /* twice is not at all */
+    assert_ok(ctx, pol_swap_units(be, &swap, 1)); /* twice is not at all */
     p.N = N;
     assert_ok(ctx, pol_project(be, &p));
     double again[T * N];
