@@ -447,10 +447,10 @@ static void test_table_of_another_version(void **state)
     pol_ops ops = *be->ops;
     assert_ok(ctx, pol_ops_check(ctx, "cpu", &ops));
     ops.abi++;
-    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table is version 4");
+    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "this library's is version");
     ops = *be->ops;
     ops.size -= 8;
-    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table is version 2");
+    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "this library's is version");
     ops = *be->ops;
     ops.swiglu = NULL;
     assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table lacks swiglu");

@@ -1,0 +1,102 @@
+/* device.cuh - what the kernels share: launching, shared memory, sums over warps and blocks, bf16.
+ *
+ * The kernels are written in a dialect that a C++ compiler takes too, so that tests can run them on the processor
+ * (tests/cuda/sim): launches go through launch(), never <<<>>>; shared memory is asked for with shared_memory(), and is
+ * always dynamic; no inline PTX. With POLLARD_CUDA_SIM the toolkit's headers and the two marked parts below are those of
+ * the simulator, which checks what it hands out: bounds, what was never written, races.
+ */
+#ifndef POL_DEVICE_CUH
+#define POL_DEVICE_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include "kernels-cu/kernels.h"
+
+#ifdef POLLARD_CUDA_SIM
+#include "sim_kernel.h" /* shared_array, shared_memory, launch: as below */
+#else
+
+/* Elements of shared memory that a kernel indexes; p + n is the array from its n-th element on. */
+template <class T> using shared_array = T *;
+
+/* The block's dynamic shared memory from byte `at` on, at a multiple of T's size, as n elements of T. What the launch
+ * asked for must reach to its end. */
+template <class T> static __device__ __forceinline__ shared_array<T> shared_memory(size_t at, size_t n)
+{
+    extern __shared__ __align__(16) unsigned char pol_shared_bytes[];
+    (void)n;
+    return reinterpret_cast<T *>(pol_shared_bytes + at);
+}
+
+enum { SHARED_WITHOUT_ASKING = 48 << 10 }; /* bytes of dynamic shared memory that any kernel may have */
+
+template <class... P, class... A>
+static cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, A... a)
+{
+    if (shared_bytes > SHARED_WITHOUT_ASKING) {
+        const cudaError_t e =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+        if (e != cudaSuccess)
+            return e;
+    }
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    return cudaLaunchKernelEx(&config, kernel, P(a)...);
+}
+#endif
+
+enum { WARP = 32 };
+
+static __device__ __forceinline__ const __nv_bfloat16 *bf16(const cu_bf16 *p)
+{
+    return reinterpret_cast<const __nv_bfloat16 *>(p);
+}
+static __device__ __forceinline__ __nv_bfloat16 *bf16(cu_bf16 *p) { return reinterpret_cast<__nv_bfloat16 *>(p); }
+
+/* Over the 32 lanes of a warp, which all call it; every lane gets the result. */
+static __device__ __forceinline__ float warp_sum(float x)
+{
+    for (int step = WARP / 2; step > 0; step /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+static __device__ __forceinline__ float warp_max(float x)
+{
+    for (int step = WARP / 2; step > 0; step /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    return x;
+}
+
+/* Over the threads of a block of whole warps, which all call it; every thread gets the result. `part`: an element a
+ * warp. Begins with a barrier, so the same `part` may serve again. */
+static __device__ __forceinline__ float block_sum(float x, shared_array<float> part)
+{
+    const int lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+    x = warp_sum(x);
+    __syncthreads();
+    if (lane == 0)
+        part[threadIdx.x / WARP] = x;
+    __syncthreads();
+    return warp_sum(lane < warps ? part[lane] : 0.0f);
+}
+
+static __device__ __forceinline__ float block_max(float x, shared_array<float> part)
+{
+    const int lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+    x = warp_max(x);
+    __syncthreads();
+    if (lane == 0)
+        part[threadIdx.x / WARP] = x;
+    __syncthreads();
+    return warp_max(lane < warps ? part[lane] : -INFINITY);
+}
+
+/* n rounded up to whole parts of `part`, in parts. */
+static inline unsigned parts(int64_t n, int64_t part) { return (unsigned)((n + part - 1) / part); }
+
+#endif
