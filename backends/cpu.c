@@ -165,7 +165,7 @@ static pol_status cpu_open(pol_context *ctx, const pol_device_info *device, cons
 {
     (void)device;
     pol_dtype weights;
-    POL_TRY(pol_weights_asked(ctx, o, &weights));
+    POL_TRY(pol_weights_asked(ctx, o, POL_F32, &weights));
     if (weights != POL_F32)
         return pol_fail(ctx, POL_EUNSUPPORTED,
                         "weights: the cpu backend has them in f32 alone (--weights f32), not in %s",

@@ -7,8 +7,9 @@
 extern const pol_backend_driver pol_driver_cpu;
 extern const pol_backend_driver pol_driver_opencl; /* with POLLARD_HAVE_OPENCL */
 
-/* The type that `o` asks for weights to be stored in; POL_EARG where it names none. */
-pol_status pol_weights_asked(pol_context *ctx, const pol_backend_options *o, pol_dtype *out);
+/* The type that `o` asks for weights to be stored in, `automatic` where it leaves that open; POL_EARG where it names
+ * none. */
+pol_status pol_weights_asked(pol_context *ctx, const pol_backend_options *o, pol_dtype automatic, pol_dtype *out);
 
 /* A CPU backend whose ops are those of cpu/reference.c; not listed. For tests. On success *out is yours:
  * pol_backend_close(). */

@@ -26,20 +26,6 @@ static const struct {
     {"cpu", &pol_driver_cpu},
 };
 
-const char *const pol_weight_names[] = {"auto", "f32", "f16", "bf16", NULL};
-
-pol_status pol_weights_asked(pol_context *ctx, const pol_backend_options *o, pol_dtype *out)
-{
-    static const pol_dtype types[] = {POL_F32, POL_F32, POL_F16, POL_BF16}; /* of pol_weight_names */
-    const char *name = o->weights ? o->weights : pol_weight_names[0];
-    for (size_t i = 0; i < POL_COUNT(types); i++)
-        if (strcmp(name, pol_weight_names[i]) == 0) {
-            *out = types[i];
-            return POL_OK;
-        }
-    return pol_fail(ctx, POL_EARG, "weights: '%s' is none of auto, f32, f16, bf16", name);
-}
-
 /* Appends the devices of a backend to `list`, and says what stands in the way of others. `asked`: it was asked for by
  * name. */
 static pol_status ask_backend(pol_context *ctx, size_t i, bool asked, pol_device_info *list, int64_t *n,

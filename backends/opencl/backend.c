@@ -126,7 +126,7 @@ static pol_status driver_open(pol_context *ctx, const pol_device_info *device, c
                               pol_backend **out)
 {
     pol_dtype weights;
-    POL_TRY(pol_weights_asked(ctx, o, &weights));
+    POL_TRY(pol_weights_asked(ctx, o, POL_F32, &weights));
     return pol_opencl_open(ctx, device->index, NULL, weights, out);
 }
 

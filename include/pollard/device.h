@@ -59,8 +59,9 @@ typedef struct pol_backend_options {
                          * usable. A part of a name will do, in either case, where only one device has it; an index
                          * needs `name` */
     int32_t threads;    /* CPU threads; 0 = all that the process may use */
-    const char *weights; /* what weights are stored as: "f32", "f16", "bf16"; "auto" or NULL = f32. In 16 bits they are
-                          * rounded, take half the memory and are summed in f32; cpu has f32 alone */
+    const char *weights; /* what weights are stored as: "f32", "f16", "bf16"; "auto" or NULL = bf16 with cuda, which
+                          * has nothing else, f32 with the others. In 16 bits they are rounded, take half the memory
+                          * and are summed in f32; cpu has f32 alone */
 } pol_backend_options;
 POL_API extern const char *const pol_weight_names[]; /* what `weights` may say; NULL at the end */
 
