@@ -7,7 +7,10 @@
 
 enum { FENCE = 5, IMPOSSIBLE_ID = -77777 };
 
-rig rig_open(pol_backend *be) { return (rig){.ctx = be->ctx, .be = be, .weights = be->weight_dtype}; }
+rig rig_open(pol_backend *be)
+{
+    return (rig){.ctx = be->ctx, .be = be, .weights = be->weight_dtype, .acts = be->act_dtype};
+}
 
 static void *host_array(int64_t n, size_t size)
 {
@@ -51,29 +54,38 @@ static pol_view make(rig *r, pol_dtype dtype, int64_t n, const double *values)
     return put(r, buf, FENCE, n, values);
 }
 
-static double rounded(pol_dtype dtype, double value)
+static double rounded(pol_dtype type, double value)
 {
     const float x = (float)value;
-    return dtype == POL_F16    ? pol_f16_to_f32(pol_f32_to_f16(x))
-           : dtype == POL_BF16 ? pol_bf16_to_f32(pol_f32_to_bf16(x))
-                               : x;
+    return type == POL_F16    ? pol_f16_to_f32(pol_f32_to_f16(x))
+           : type == POL_BF16 ? pol_bf16_to_f32(pol_f32_to_bf16(x))
+                              : x;
 }
 
-static double *normal(rig *r, int64_t n, double scale)
+/* Values that `type` has. */
+static double *normal(rig *r, pol_dtype type, int64_t n, double scale)
 {
     float *x = host_array(n, sizeof *x);
     double *values = host_array(n, sizeof *values);
     pol_normal(1, POL_STREAM_TEST, 0, (uint32_t)r->n_made, n, x);
     for (int64_t i = 0; i < n; i++)
-        values[i] = x[i] * scale;
+        values[i] = rounded(type, x[i] * scale);
     free(x);
     return values;
 }
 
 pol_view rig_normal(rig *r, pol_dtype dtype, int64_t n, double scale)
 {
-    double *values = normal(r, n, scale);
+    double *values = normal(r, dtype, n, scale);
     const pol_view v = make(r, dtype, n, values);
+    free(values);
+    return v;
+}
+
+pol_view rig_acts(rig *r, int64_t n, double scale)
+{
+    double *values = normal(r, r->acts, n, scale);
+    const pol_view v = make(r, r->be->act_dtype, n, values);
     free(values);
     return v;
 }
@@ -81,9 +93,7 @@ pol_view rig_normal(rig *r, pol_dtype dtype, int64_t n, double scale)
 pol_view rig_weights(rig *r, int64_t rows, int64_t row, double scale)
 {
     const int64_t n = rows * row, fence_rows = (FENCE + row - 1) / row;
-    double *values = normal(r, n, scale);
-    for (int64_t i = 0; i < n; i++)
-        values[i] = rounded(r->weights, values[i]);
+    double *values = normal(r, r->weights, n, scale);
     pol_buf *buf;
     assert_ok(r->ctx, pol_buf_new_rows(r->be, r->be->weight_dtype, rows + 2 * fence_rows, row, &buf));
     const pol_view v = put(r, buf, fence_rows * row, n, values);

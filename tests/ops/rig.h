@@ -14,7 +14,8 @@
 typedef struct rig {
     pol_context *ctx;
     pol_backend *be;
-    pol_dtype weights; /* the values of weights are ones that this type has: the backend's, or of one compared with */
+    /* Values of weights and of activations are ones that these types have: the backend's, or of one compared with. */
+    pol_dtype weights, acts;
     struct {
         pol_view v;
         int64_t n, fence;
@@ -27,8 +28,9 @@ void rig_close(rig *r); /* checks the fences */
 
 /* Normal numbers times `scale`, in a buffer of the given type: what the op's operand must have (core/backend.h). */
 pol_view rig_normal(rig *r, pol_dtype dtype, int64_t n, double scale);
-/* The same as weights [rows,row]. */
+/* The same as weights [rows,row], and as activations between ops. */
 pol_view rig_weights(rig *r, int64_t rows, int64_t row, double scale);
+pol_view rig_acts(rig *r, int64_t n, double scale);
 pol_view rig_values(rig *r, pol_dtype dtype, int64_t n, const float *values);
 pol_view rig_zero(rig *r, pol_dtype dtype, int64_t n);
 /* Ids in [low, high]. */
