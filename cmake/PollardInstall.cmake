@@ -9,6 +9,9 @@ set_target_properties(pollard PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 
 install(TARGETS pollard-cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS pollard EXPORT pollard-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(POLLARD_HAVE_CUDA) # where backends/module.c looks for it, from wherever libpollard is
+  install(TARGETS pollard_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/pollard)
+endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/pollard ${PROJECT_BINARY_DIR}/include/pollard
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that Pollard is built from, those that are missing only.
 #
-#   scripts/install-deps.sh [--test] [--demo] [--fuzz] [--format]
+#   scripts/install-deps.sh [--cuda] [--test] [--demo] [--fuzz] [--format]
 #
-#   --test    also what the OpenCL backend is tested with: PoCL, a device that every machine has; oclgrind, which watches what kernels do
-#             to memory; clang, a second compiler for the kernels
+#   --cuda    also the CUDA toolkit's compiler and cuBLAS, about 0.9 GB, from PyPI into the cache folder, where no nvcc is installed.
+#             Needs no GPU. Without the option this is done on a machine that has an NVIDIA driver
+#   --test    also --cuda, and what the OpenCL backend is tested with: PoCL, a device that every machine has; oclgrind, which watches
+#             what kernels do to memory; clang, a second compiler for the kernels
 #   --demo    also what scripts/demo.sh needs: pip and unzip, to fetch the model
 #   --fuzz    also clang, for scripts/fuzz.sh
 #   --format  also clang-format, for scripts/format.sh
@@ -19,13 +21,16 @@ packages=(
 )
 opencl=(ocl-icd-opencl-dev opencl-headers libclblast-dev)
 opencl_tests=()
+cuda=
+if [ -e /proc/driver/nvidia/version ]; then cuda=yes; fi
 for option in "$@"; do
     case $option in
-    --test) opencl_tests=(pocl-opencl-icd oclgrind clang) ;;
+    --cuda) cuda=yes ;;
+    --test) cuda=yes opencl_tests=(pocl-opencl-icd oclgrind clang) ;;
     --demo) packages+=(python3 python3-pip unzip) ;;
     --fuzz) packages+=(clang libclang-rt-dev libomp-dev) ;;
     --format) packages+=(clang-format) ;;
-    *) die "unknown option '$option' (--test, --demo, --fuzz, --format)" ;;
+    *) die "unknown option '$option' (--cuda, --test, --demo, --fuzz, --format)" ;;
     esac
 done
 need_packages "${packages[@]}"
@@ -42,4 +47,19 @@ if ! cmake_is_new; then
     hash -r
     PATH=$cache/cmake/cmake/data/bin:$PATH
     cmake_is_new || die "$(cmake --version | head -n 1) is too old, 3.25 is needed"
+fi
+
+# NVIDIA's packages on PyPI have the compiler and cuBLAS for x86-64 and 64-bit Arm. The linker wants libraries by their short names.
+install_cuda() {
+    need_packages python3 python3-pip
+    say "installing the CUDA 13.0 compiler and cuBLAS from PyPI into $cache/cuda"
+    rm -rf "$cache/cuda" "$cache/cuda.part"
+    retry 3 python3 -m pip install --quiet --no-deps --target "$cache/cuda.part" \
+        'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-runtime==13.0.*' \
+        'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.0.*' || return 1
+    ln -sf libcublasLt.so.13 "$cache/cuda.part/nvidia/cu13/lib/libcublasLt.so"
+    mv "$cache/cuda.part" "$cache/cuda"
+}
+if [ -n "$cuda" ] && ! find_nvcc; then
+    install_cuda || say "NOT installed: the CUDA toolkit, so there is no CUDA backend"
 fi

@@ -6,6 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # The folder where the program keeps its cache too (docs/opencl.md), here for downloads: nothing in it that cannot be had again.
 cache=${POLLARD_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pollard}
 PATH=$cache/cmake/cmake/data/bin:$PATH       # only where install-deps.sh had to put a newer CMake there
+cuda_toolkit=$cache/cuda/nvidia/cu13          # only where install-deps.sh had to put one there
 
 say() { printf '==> %s\n' "$*"; }
 die() {
@@ -85,12 +86,22 @@ want_packages() {
     if [ ${#absent[@]} -gt 0 ]; then say "NOT packaged here, so there is no $purpose: ${absent[*]}"; fi
 }
 
+# find_nvcc: leaves in `nvcc` the path of the CUDA compiler, the system's or the one in our cache; false where there is none.
+find_nvcc() {
+    nvcc=$(command -v nvcc) || nvcc=/usr/local/cuda/bin/nvcc
+    [ -x "$nvcc" ] || nvcc=$cuda_toolkit/bin/nvcc
+    [ -x "$nvcc" ]
+}
+
 # configure PRESET [-DNAME=VALUE...]: compiles go through ccache where that is there.
 configure() {
-    local preset=$1 launcher=()
+    local preset=$1 options=() nvcc
     shift
-    if command -v ccache >/dev/null; then launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache); fi
-    cmake -S "$root" --preset "$preset" "${launcher[@]}" "$@"
+    if command -v ccache >/dev/null; then
+        options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+    fi
+    if find_nvcc; then options+=(-DCMAKE_CUDA_COMPILER="$nvcc"); fi
+    cmake -S "$root" --preset "$preset" "${options[@]}" "$@"
 }
 
 # build PRESET [-DNAME=VALUE...]: configures build/PRESET and builds all of it.

@@ -30,6 +30,14 @@ fi
 steady=()
 if setarch "$(uname -m)" -R true 2>/dev/null; then steady=(setarch "$(uname -m)" -R); fi
 
+# The same for CUDA's compiler; what it compiles runs on a simulator, which needs no toolkit.
+cuda=()
+if find_nvcc; then
+    cuda=(-DPOLLARD_CUDA=ON)
+else
+    stages+=("NOT RUN  compiling the CUDA backend: no nvcc here")
+fi
+
 # stage NAME COMMAND...: runs it and keeps its time for the table of stages.
 stage() {
     local name=$1 start=$SECONDS
@@ -51,7 +59,7 @@ sanitizer_starts() {
 
 check() { "${steady[@]}" ctest --preset "$1" -j"$(nproc)" "${@:2}"; }
 
-stage "build release" build release -DPOLLARD_WERROR=ON "${opencl[@]}"
+stage "build release" build release -DPOLLARD_WERROR=ON "${opencl[@]}" "${cuda[@]}"
 if [ -n "$fast" ]; then
     check release -LE slow
     exit
@@ -59,7 +67,7 @@ fi
 for preset in asan tsan; do
     case $preset in asan) sanitizer=address ;; tsan) sanitizer=thread ;; esac
     if sanitizer_starts "$sanitizer"; then
-        stage "build $preset" build $preset -DPOLLARD_WERROR=ON "${opencl[@]}"
+        stage "build $preset" build $preset -DPOLLARD_WERROR=ON -DPOLLARD_CUDA=OFF "${opencl[@]}"
         stage "test $preset" check $preset
     else
         stages+=("NOT RUN  $preset: programs made with -fsanitize=$sanitizer do not start here")
