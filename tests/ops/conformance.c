@@ -10,10 +10,11 @@ typedef struct op_spec {
      * epsilon e of 6e-8: k terms summed in any order err by about sqrt(k) e at most, an exponential by 3 e, an op that
      * only moves numbers not at all. */
     double nmse, max;
-    /* Where activations have 16 bits: what rounding to them adds, in units of what it does to one number at most (see
-     * roundoff), of the result's element and of the root mean square. A result is rounded once. So may attention's
-     * weights be, which counts fully where values cancel; and gate and up before swiglu, where a gate's error counts
-     * up to 1.3 times in a positive gate's silu, to 0.3 of the product's scale in a negative one's. */
+    /* Where activations have 16 bits: what rounding to them adds, in units of what it does to one number at most
+     * (roundoff), of the result's element and of the root mean square. Every result is rounded once. So may be a
+     * product before its bias is added; attention's weights, which shows where values cancel; and gate and up before
+     * swiglu: an error of a gate comes to 1.3 times as much in the silu of a positive gate, to 0.3 of a negative gate
+     * itself. */
     double own, rms;
     /* Where the result is a sum of so many terms of either sign, one after the other in f32: what that adds to the
      * tolerance. Term j is rounded with the sum so far, whose square is j/k of the result's on average, to e of it at
@@ -189,8 +190,8 @@ static void run_activation_stats(rig *r, const op_case *c, double *out)
 static const op_spec specs[] = {
     {"embed", out_TC, run_embed, 0, 0, 0, 0, NULL},
     {"rmsnorm", out_TC, run_rmsnorm, 1e-12, 1e-5, 1, 0, NULL},
-    {"project", out_TN, run_project, 1e-14, 0, 1, 0, terms_C},
-    {"project_swiglu", out_padded, run_project_swiglu, 1e-12, 1e-5, 3.3, 2, terms_gate_up},
+    {"project", out_TN, run_project, 1e-14, 0, 1, 3, terms_C},
+    {"project_swiglu", out_padded, run_project_swiglu, 1e-12, 1e-5, 3.3, 4, terms_gate_up},
     {"project_add", out_TC, run_project_add, 1e-14, 0, 0, 0, terms_N},
     {"rope", out_qkv, run_rope, 1e-13, 1e-6, 1, 0, NULL},
     {"attention", out_ctx, run_attention, 1e-12, 1e-5, 2, 6, NULL},
