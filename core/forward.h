@@ -23,6 +23,7 @@ pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap);
 /* Of the buffers that pol_forward_new makes; UINT64_MAX where it cannot be counted. */
 uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len);
 int64_t pol_forward_max_tokens(const pol_forward *f);
+int64_t pol_forward_max_pending(const pol_forward *f); /* passes; one more settles first */
 pol_model *pol_forward_model(const pol_forward *f);
 
 #endif

@@ -25,6 +25,9 @@ static inline int64_t pol_max_i64(int64_t a, int64_t b) { return a > b ? a : b; 
  * Name the file, the field and the value; do not say "failed to": the caller knows what it called. */
 pol_status pol_fail(pol_context *ctx, pol_status code, const char *fmt, ...) POL_PRINTF(3, 4);
 
+/* Failures while this is on keep the sentence and code that are there: for cleaning up after a failure. */
+void pol_mute(pol_context *ctx, bool on);
+
 void pol_log(pol_context *ctx, pol_log_level level, const char *fmt, ...) POL_PRINTF(3, 4);
 
 /* Memory from the context's allocator. pol_alloc(ctx, 0) gives a block that can be freed. On NULL the error has been

@@ -15,6 +15,7 @@ struct pol_context {
     void *log_user;
     pol_log_level log_level;
     pol_status code;
+    bool muted; /* a failure leaves text and code as they are */
     volatile sig_atomic_t stop;
     char text[ERROR_TEXT_BYTES];
 };
@@ -93,6 +94,8 @@ const char *pol_status_name(pol_status s)
 
 pol_status pol_fail(pol_context *ctx, pol_status code, const char *fmt, ...)
 {
+    if (ctx->muted)
+        return code;
     va_list ap;
     va_start(ap, fmt);
     /* Through a second buffer: an argument may be the old text (a caller that adds to the message). */
@@ -107,6 +110,8 @@ pol_status pol_fail(pol_context *ctx, pol_status code, const char *fmt, ...)
     ctx->code = code;
     return code;
 }
+
+void pol_mute(pol_context *ctx, bool on) { ctx->muted = on; }
 
 void pol_log(pol_context *ctx, pol_log_level level, const char *fmt, ...)
 {

@@ -5,6 +5,45 @@
 #include "core/eval/nll_sum.h"
 #include "core/forward.h"
 
+/* A stretch of batches is queued before any value is waited for. */
+typedef struct stretch {
+    pol_forward *f;
+    const pol_sequences *s;
+    int64_t batch, room; /* sequences of a pass, of a stretch */
+    int64_t n;           /* queued */
+    float *nll;          /* [room, seq_len - 1] */
+} stretch;
+
+static pol_status queue_batch(stretch *t, int64_t first)
+{
+    const int64_t S = t->s->seq_len, B = pol_min_i64(t->batch, t->s->n - first);
+    POL_TRY(pol_check_stop(t->s->ctx));
+    POL_TRY(pol_forward_queue(t->f, t->s->ids + first * S, B, S, t->nll + t->n * (S - 1), NULL));
+    t->n += B;
+    return POL_OK;
+}
+
+static pol_status settle(stretch *t, pol_nll_sum *sum)
+{
+    POL_TRY(pol_forward_settle(t->f));
+    pol_nll_sum_add(sum, t->nll, t->n, t->s->seq_len - 1);
+    t->n = 0;
+    return POL_OK;
+}
+
+static pol_status run(stretch *t, pol_eval_progress_fn fn, void *user, pol_nll_sum *sum)
+{
+    for (int64_t done = 0; done < t->s->n;) {
+        POL_TRY(queue_batch(t, done));
+        done = pol_min_i64(done + t->batch, t->s->n);
+        if (t->n == t->room || done == t->s->n)
+            POL_TRY(settle(t, sum));
+        if (fn)
+            POL_TRY(fn(user, done, t->s->n));
+    }
+    return POL_OK;
+}
+
 pol_status pol_eval_sequences(pol_forward *f, const pol_sequences *s, pol_eval_progress_fn fn, void *user,
                               pol_perplexity *out)
 {
@@ -14,24 +53,15 @@ pol_status pol_eval_sequences(pol_forward *f, const pol_sequences *s, pol_eval_p
     if (batch < 1)
         return pol_fail(s->ctx, POL_ELIMIT, "%lld sequences of %lld tokens do not fit the forward pass of %lld tokens",
                         (long long)s->n, (long long)s->seq_len, (long long)pol_forward_max_tokens(f));
-    float *nll = pol_alloc_array(s->ctx, batch * targets, sizeof *nll);
-    if (!nll)
+    stretch t = {.f = f, .s = s, .batch = batch, .room = batch * pol_forward_max_pending(f)};
+    t.nll = pol_alloc_array(s->ctx, pol_min_i64(t.room, s->n) * targets, sizeof *t.nll);
+    if (!t.nll)
         return POL_ENOMEM;
     pol_nll_sum sum = {0};
-    pol_status e = POL_OK;
-    for (int64_t done = 0; done < s->n && e == POL_OK;) {
-        const int64_t B = pol_min_i64(batch, s->n - done);
-        e = pol_check_stop(s->ctx);
-        if (e == POL_OK)
-            e = pol_forward_nll(f, s->ids + done * s->seq_len, B, s->seq_len, nll, NULL);
-        if (e < 0)
-            break;
-        pol_nll_sum_add(&sum, nll, B, targets);
-        done += B;
-        if (fn)
-            e = fn(user, done, s->n);
-    }
-    pol_free(s->ctx, nll);
+    const pol_status e = run(&t, fn, user, &sum);
+    if (e < 0)
+        pol_forward_drop(f);
+    pol_free(s->ctx, t.nll);
     POL_TRY(e);
     pol_nll_sum_result(&sum, out);
     out->seq_len = s->seq_len;

@@ -13,8 +13,7 @@ struct pol_trainer {
     pol_context *ctx;
     pol_learn_settings o;
     pol_distribution *d;
-    pol_loss_fn loss_fn;
-    void *user;
+    pol_losses from;
     pol_deck *deck;
     pol_estimator estimator;
     int64_t next;
@@ -22,8 +21,8 @@ struct pol_trainer {
     uint8_t *mask_bytes;   /* [K, n] */
     uint8_t **masks;       /* [K] rows of it */
     double *loss;          /* [K] */
-    int64_t *index;        /* [nb] */
-    double *sequence_loss; /* [nb] */
+    int64_t *index;        /* [K, nb] sequences of each mask */
+    double *sequence_loss; /* [K, nb] */
     float *g;              /* [n] */
     float *before;         /* [n] s at the start of the step */
 };
@@ -46,23 +45,23 @@ void pol_trainer_free(pol_trainer *t)
 static pol_status allocate(pol_trainer *t)
 {
     const int64_t n = t->d->units->n;
-    const int32_t K = t->o.mask_samples, nb = t->o.sequences_per_mask;
+    const int64_t K = t->o.mask_samples, cells = K * t->o.sequences_per_mask;
     t->mask_bytes = pol_alloc_array(t->ctx, K, (size_t)n);
     t->masks = pol_alloc_array(t->ctx, K, sizeof *t->masks);
     t->loss = pol_alloc_array(t->ctx, K, sizeof *t->loss);
-    t->index = pol_alloc_array(t->ctx, nb, sizeof *t->index);
-    t->sequence_loss = pol_alloc_array(t->ctx, nb, sizeof *t->sequence_loss);
+    t->index = pol_alloc_array(t->ctx, cells, sizeof *t->index);
+    t->sequence_loss = pol_alloc_array(t->ctx, cells, sizeof *t->sequence_loss);
     t->g = pol_alloc_array(t->ctx, n, sizeof *t->g);
     t->before = pol_alloc_array(t->ctx, n, sizeof *t->before);
     if (!t->mask_bytes || !t->masks || !t->loss || !t->index || !t->sequence_loss || !t->g || !t->before)
         return POL_ENOMEM;
-    for (int32_t k = 0; k < K; k++)
-        t->masks[k] = t->mask_bytes + (int64_t)k * n;
+    for (int64_t k = 0; k < K; k++)
+        t->masks[k] = t->mask_bytes + k * n;
     return POL_OK;
 }
 
 pol_status pol_trainer_new(pol_context *ctx, const pol_learn_settings *o, pol_distribution *d, int64_t n_sequences,
-                           pol_loss_fn loss, void *user, pol_trainer **out)
+                           const pol_losses *losses, pol_trainer **out)
 {
     *out = NULL;
     POL_TRY(pol_learn_check(ctx, o));
@@ -73,8 +72,7 @@ pol_status pol_trainer_new(pol_context *ctx, const pol_learn_settings *o, pol_di
     t->ctx = ctx;
     t->o = *o;
     t->d = d;
-    t->loss_fn = loss;
-    t->user = user;
+    t->from = *losses;
     pol_status s = allocate(t);
     if (s == POL_OK)
         s = pol_deck_new(ctx, o, n_sequences, &t->deck);
@@ -87,26 +85,50 @@ pol_status pol_trainer_new(pol_context *ctx, const pol_learn_settings *o, pol_di
     return POL_OK;
 }
 
-/* Mean loss of mask k over its sequences. */
-static pol_status run_cell(pol_trainer *t, int32_t k)
+/* Draws mask k and its sequences, and asks for their losses. */
+static pol_status look(pol_trainer *t, int32_t k)
 {
     const int32_t nb = t->o.sequences_per_mask;
+    int64_t *index = t->index + (int64_t)k * nb;
+    double *loss = t->sequence_loss + (int64_t)k * nb;
     POL_TRY(pol_check_stop(t->ctx));
-    if (k == 0 || !t->o.shared_sequences)
-        POL_TRY(pol_deck_draw(t->deck, t->next, k, t->index));
+    POL_TRY(pol_deck_draw(t->deck, t->next, k, index));
     pol_distribution_sample(t->d, t->o.seed, (uint64_t)t->next, (uint32_t)k, t->masks[k]);
     for (int32_t i = 0; i < nb; i++)
-        t->sequence_loss[i] = NAN; /* a loss that is not filled in is caught below */
-    POL_TRY(t->loss_fn(t->user, t->masks[k], t->index, nb, t->sequence_loss));
+        loss[i] = NAN; /* a loss that is not filled in is caught */
+    return t->from.look(t->from.user, t->masks[k], index, nb, loss);
+}
+
+/* Mean loss of mask k over its sequences. */
+static pol_status take_mean(pol_trainer *t, int32_t k)
+{
+    const int32_t nb = t->o.sequences_per_mask;
     t->loss[k] = 0.0;
     for (int32_t i = 0; i < nb; i++) {
-        const double loss = t->sequence_loss[i];
+        const double loss = t->sequence_loss[(int64_t)k * nb + i];
         if (!isfinite(loss))
             return pol_fail(t->ctx, POL_ENUMERIC, "step %lld, mask %d, sequence %lld: loss is %g", (long long)t->next,
-                            k, (long long)t->index[i], isnan(loss) ? fabs(loss) : loss); /* not "-nan" */
+                            k, (long long)t->index[(int64_t)k * nb + i],
+                            isnan(loss) ? fabs(loss) : loss); /* not "-nan" */
         t->loss[k] += loss / nb;
     }
     return POL_OK;
+}
+
+/* The step's losses: all masks are asked about before any answer is waited for. */
+static pol_status gather_losses(pol_trainer *t)
+{
+    const int32_t K = t->o.mask_samples;
+    pol_status s = POL_OK;
+    for (int32_t k = 0; s == POL_OK && k < K; k++)
+        s = look(t, k);
+    if (s == POL_OK && t->from.settle)
+        s = t->from.settle(t->from.user);
+    if (s < 0 && t->from.drop)
+        t->from.drop(t->from.user);
+    for (int32_t k = 0; s == POL_OK && k < K; k++)
+        s = take_mean(t, k);
+    return s;
 }
 
 static double norm(const float *g, int64_t n)
@@ -152,8 +174,7 @@ pol_status pol_trainer_step(pol_trainer *t, pol_step_report *report)
     const size_t bytes = (size_t)t->d->units->n * sizeof *t->d->s;
     if (t->next >= t->o.steps)
         return pol_fail(t->ctx, POL_EARG, "trainer: all %lld steps are done", (long long)t->o.steps);
-    for (int32_t k = 0; k < t->o.mask_samples; k++)
-        POL_TRY(run_cell(t, k));
+    POL_TRY(gather_losses(t));
 
     pol_estimator e = t->estimator;
     POL_TRY(pol_estimate(&t->o, &e, t->d, (const uint8_t *const *)t->masks, t->loss, t->g));

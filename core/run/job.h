@@ -31,9 +31,10 @@ typedef struct pol_job {
 } pol_job;
 
 /* Mean losses of n sequences of the calibration text under a mask: those of `index`, or from `first` on where it is
- * NULL. */
-pol_status pol_job_losses(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n,
-                          double *loss);
+ * NULL. Asked for by pol_job_look(); there when pol_job_settle() returns; given up by pol_job_drop(). */
+pol_status pol_job_look(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss);
+pol_status pol_job_settle(pol_job *r);
+void pol_job_drop(pol_job *r);
 /* Mean NLL of the held-out sequences under the hard mask of a step (NULL = dense); NaN where none are held out. Not
  * finite: POL_ENUMERIC. */
 pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, double *mean);

@@ -4,7 +4,7 @@
 
 #include "core/run/job.h"
 
-pol_status pol_job_losses(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss)
+pol_status pol_job_look(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss)
 {
     const int64_t S = r->in.text.seq_len;
     POL_TRY(pol_model_set_mask(r->model, mask));
@@ -15,10 +15,13 @@ pol_status pol_job_losses(pol_job *r, const uint8_t *mask, const int64_t *index,
             const int64_t sequence = index ? index[i + b] : first + i + b;
             memcpy(r->batch_ids + b * S, r->in.text.ids + sequence * S, (size_t)S * sizeof *r->batch_ids);
         }
-        POL_TRY(pol_forward_nll(r->forward, r->batch_ids, B, S, NULL, loss + i));
+        POL_TRY(pol_forward_queue(r->forward, r->batch_ids, B, S, NULL, loss + i));
     }
     return POL_OK;
 }
+
+pol_status pol_job_settle(pol_job *r) { return pol_forward_settle(r->forward); }
+void pol_job_drop(pol_job *r) { pol_forward_drop(r->forward); }
 
 /* Of a loss that is lost: nothing is learnt from such a run, and no mean is made without it. */
 static pol_status fail_numeric(pol_job *r, const char *text, const uint8_t *mask, int64_t step, double loss)
@@ -39,7 +42,11 @@ pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, doubl
     double *loss = pol_alloc_array(r->ctx, n, sizeof *loss);
     if (!loss)
         return POL_ENOMEM;
-    pol_status s = pol_job_losses(r, mask, NULL, r->in.n_learn, n, loss);
+    pol_status s = pol_job_look(r, mask, NULL, r->in.n_learn, n, loss);
+    if (s == POL_OK)
+        s = pol_job_settle(r);
+    else
+        pol_job_drop(r);
     double sum = 0;
     for (int64_t i = 0; s == POL_OK && i < n; i++)
         sum += loss[i];

@@ -24,12 +24,15 @@ static void stage(pol_job *r, const char *name)
         r->watch->stage(r->watch->user, name);
 }
 
-static pol_status learning_losses(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss)
+static pol_status look(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss)
 {
     pol_job *r = user;
     r->sequences[POL_PURPOSE_LEARN] += n;
-    return pol_job_losses(r, mask, index, 0, n, loss);
+    return pol_job_look(r, mask, index, 0, n, loss);
 }
+
+static pol_status settle(void *user) { return pol_job_settle(user); }
+static void drop(void *user) { pol_job_drop(user); }
 
 static void snapshot(pol_job *r)
 {
@@ -232,12 +235,13 @@ static pol_status finish(pol_job *r)
 static pol_status load(pol_job *r)
 {
     const pol_units *u = r->in.units;
+    const pol_losses losses = {.look = look, .settle = settle, .drop = drop, .user = r};
     stage(r, "loading weights");
     POL_TRY(pol_model_load(r->in.src, r->in.be, &r->model));
     POL_TRY(pol_forward_new(r->model, r->in.max_tokens, r->in.max_seq_len, &r->forward));
     POL_TRY(pol_distribution_new(u, r->o.granularity, &r->dist));
     if (r->o.learn.steps)
-        POL_TRY(pol_trainer_new(r->ctx, &r->o.learn, r->dist, r->in.n_learn, learning_losses, r, &r->trainer));
+        POL_TRY(pol_trainer_new(r->ctx, &r->o.learn, r->dist, r->in.n_learn, &losses, &r->trainer));
     r->initial_s = pol_alloc_array(r->ctx, u->n, sizeof *r->initial_s);
     r->mask = pol_alloc(r->ctx, (size_t)u->n);
     r->batch_ids = pol_alloc_array(r->ctx, r->o.batch * r->in.text.seq_len, sizeof *r->batch_ids);

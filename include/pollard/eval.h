@@ -36,7 +36,7 @@ typedef struct pol_perplexity {
     char protocol[32]; /* left empty by pol_eval_sequences: its caller knows which */
 } pol_perplexity;
 
-/* Called after each batch; a negative status stops. */
+/* Called after each batch, which a device may still be computing; a negative status stops. */
 typedef pol_status (*pol_eval_progress_fn)(void *user, int64_t done, int64_t total);
 
 /* The model as masked now, over all of `s`, in batches that fit `f`. POL_ELIMIT where not even one sequence does, there

@@ -1,6 +1,6 @@
 /* learn.h - policy gradient on the mask distribution: settings, the estimator, and the trainer.
  *
- * The trainer asks for losses and never sees a model: pol_loss_fn is the only tie. Estimator and update live on the
+ * The trainer asks for losses and never sees a model: pol_losses is the only tie. Estimator and update live on the
  * host, so every backend draws the same masks for the same losses.
  */
 #ifndef POLLARD_LEARN_H
@@ -97,8 +97,16 @@ POL_API pol_status pol_deck_new(pol_context *ctx, const pol_learn_settings *o, i
 POL_API void pol_deck_free(pol_deck *d); /* takes NULL */
 POL_API pol_status pol_deck_draw(pol_deck *d, int64_t step, int32_t k, int64_t *index);
 
-/* loss[i] of sequence index[i] under `mask`, i < n. */
-typedef pol_status (*pol_loss_fn)(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss);
+/* Where losses come from. `look` asks for loss[i] of sequence index[i] under `mask`, i < n, both read during the call;
+ * it may leave loss[] to be filled when `settle` returns, so that the next mask is drawn while a device computes.
+ * `drop` gives up what has been asked for since: nothing is written any more. Where look fills loss[] at once, settle
+ * and drop are NULL. */
+typedef struct pol_losses {
+    pol_status (*look)(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss);
+    pol_status (*settle)(void *user);
+    void (*drop)(void *user);
+    void *user;
+} pol_losses;
 
 typedef struct pol_step_report {
     int64_t step;     /* just done, counted from 0 */
@@ -121,13 +129,13 @@ typedef enum pol_purpose {
 POL_API extern const char *const pol_purpose_names[]; /* "initialisation", "learning", "held_out", "evaluation" */
 
 typedef struct pol_trainer pol_trainer;
-/* Everything but `o` (copied) is borrowed. `n_sequences`: size of the calibration set. */
+/* Everything but `o` and `losses` (copied) is borrowed. `n_sequences`: size of the calibration set. */
 POL_API pol_status pol_trainer_new(pol_context *ctx, const pol_learn_settings *o, pol_distribution *d,
-                                   int64_t n_sequences, pol_loss_fn loss, void *user, pol_trainer **out);
+                                   int64_t n_sequences, const pol_losses *losses, pol_trainer **out);
 POL_API void pol_trainer_free(pol_trainer *t); /* takes NULL */
-/* One step: draw, losses, estimate, update, project, clamp. A loss that is not finite is POL_ENUMERIC naming step, mask
- * and sequence. After any failure the state is as before the step. A stop request is seen before each mask. `report`
- * may be NULL. */
+/* One step: draw and look at each mask, settle, estimate, update, project, clamp. A loss that is not finite is
+ * POL_ENUMERIC naming step, mask and sequence. After any failure the state is as before the step and what was asked for
+ * is dropped. A stop request is seen before each mask. `report` may be NULL. */
 POL_API pol_status pol_trainer_step(pol_trainer *t, pol_step_report *report);
 POL_API int64_t pol_trainer_next(const pol_trainer *t); /* the step to do next; == settings.steps when done */
 

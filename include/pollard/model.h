@@ -48,6 +48,14 @@ POL_API uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t
  * outside the vocabulary. A value that is not finite is returned as it is: the caller decides. */
 POL_API pol_status pol_forward_nll(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss);
 
+/* The same without waiting: the pass, under the model's present mask, is queued, and what nll and loss point to is
+ * filled when pol_forward_settle() returns, or earlier, where many passes are queued. `ids` are read during the call. A
+ * pass or a wait that fails drops all that are queued; dropped ones are never written to their pointers. */
+POL_API pol_status pol_forward_queue(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll,
+                                     double *loss);
+POL_API pol_status pol_forward_settle(pol_forward *f); /* waits once, for all */
+POL_API void pol_forward_drop(pol_forward *f);         /* for who wants them no longer; freeing drops too */
+
 #ifdef __cplusplus
 }
 #endif

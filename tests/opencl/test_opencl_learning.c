@@ -57,17 +57,20 @@ static void metrics_are_those_of_the_cpu(void **state)
 
 /* ---- learning ---- */
 
-static pol_status loss_of(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss)
+static pol_status look(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss)
 {
     loaded *m = user;
     int32_t ids[LENGTH];
     POL_TRY(pol_model_set_mask(m->model, mask));
     for (int64_t i = 0; i < n; i++) {
         memcpy(ids, m->ids + index[i] * LENGTH, sizeof ids);
-        POL_TRY(pol_forward_nll(m->forward, ids, 1, LENGTH, NULL, loss + i));
+        POL_TRY(pol_forward_queue(m->forward, ids, 1, LENGTH, NULL, loss + i));
     }
     return POL_OK;
 }
+
+static pol_status settle(void *user) { return pol_forward_settle(((loaded *)user)->forward); }
+static void drop(void *user) { pol_forward_drop(((loaded *)user)->forward); }
 
 /* Probabilities after 20 steps from 0.7 each. */
 static void learn(loaded *m, float *s)
@@ -84,7 +87,8 @@ static void learn(loaded *m, float *s)
     assert_ok(m->ctx, pol_distribution_new(m->units, ALL, &d));
     for (int64_t i = 0; i < m->units->n; i++)
         d->s[i] = 0.7f;
-    assert_ok(m->ctx, pol_trainer_new(m->ctx, &o, d, SEQUENCES, loss_of, m, &t));
+    assert_ok(m->ctx, pol_trainer_new(m->ctx, &o, d, SEQUENCES,
+                                      &(pol_losses){.look = look, .settle = settle, .drop = drop, .user = m}, &t));
     while (pol_trainer_next(t) < STEPS)
         assert_ok(m->ctx, pol_trainer_step(t, NULL));
     memcpy(s, d->s, (size_t)m->units->n * sizeof *s);

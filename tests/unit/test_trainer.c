@@ -27,7 +27,7 @@ static double toy_value(const toy *t, const uint8_t *mask, int64_t sequence)
     return 2.0 + gone + 0.05 * gone * gone + 0.5 * (double)(sequence * 7919 % 13);
 }
 
-static pol_status toy_loss(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss)
+static pol_status toy_look(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss)
 {
     toy *t = user;
     if (t->calls < 4096)
@@ -57,7 +57,7 @@ static void rig_start(pol_context *ctx, const pol_learn_settings *o, int64_t n_s
     r->toy = (toy){.ctx = ctx, .units = r->u, .lose_call = -1, .stop_call = -1};
     for (int i = 0; i < VARIABLES; i++)
         r->toy.worth[i] = i % 2 ? 0.05 : 0.4; /* even units matter */
-    assert_ok(ctx, pol_trainer_new(ctx, o, r->d, n_sequences, toy_loss, &r->toy, &r->t));
+    assert_ok(ctx, pol_trainer_new(ctx, o, r->d, n_sequences, &(pol_losses){.look = toy_look, .user = &r->toy}, &r->t));
 }
 
 static void rig_end(rig *r)
@@ -273,7 +273,7 @@ static void test_every_granularity(void **state)
             for (int64_t i = 0; i < t.units->n; i++)
                 t.worth[i] = 0.1 + 0.01 * (double)(i * 37 % 11);
             pol_trainer *trainer;
-            assert_ok(ctx, pol_trainer_new(ctx, &o, d, 5, toy_loss, &t, &trainer));
+            assert_ok(ctx, pol_trainer_new(ctx, &o, d, 5, &(pol_losses){.look = toy_look, .user = &t}, &trainer));
             for (int64_t step = 0; step < o.steps; step++) {
                 assert_ok(ctx, pol_trainer_step(trainer, NULL));
                 check_on_budget(ctx, d, &o.budget, o.smin);
@@ -617,10 +617,12 @@ static void test_budget_is_checked_at_the_start(void **state)
     pol_learn_settings o;
     pol_trainer *t;
     pol_learn_units(100, &o);
-    assert_fails(ctx, pol_trainer_new(ctx, &o, d, 5, toy_loss, NULL, &t), POL_EARG, "keep of channels is 0");
+    assert_fails(ctx, pol_trainer_new(ctx, &o, d, 5, &(pol_losses){.look = toy_look}, &t), POL_EARG,
+                 "keep of channels is 0");
     assert_null(t);
     o.budget.keep[POL_UNIT_CHANNEL] = 0.5;
-    assert_fails(ctx, pol_trainer_new(ctx, &o, d, 0, toy_loss, NULL, &t), POL_EARG, "calibration set has 0");
+    assert_fails(ctx, pol_trainer_new(ctx, &o, d, 0, &(pol_losses){.look = toy_look}, &t), POL_EARG,
+                 "calibration set has 0");
     assert_null(t);
     pol_distribution_free(d);
     pol_units_free(u);

@@ -1,0 +1,162 @@
+/* forward_buffers.c - the memory of a forward pass: planned, made, freed. */
+#include <string.h>
+
+#include "core/forward_state.h"
+#include "core/model/rope.h"
+
+/* One buffer to be. */
+typedef struct planned {
+    pol_buf **buf;
+    pol_dtype dtype;
+    int64_t n;
+} planned;
+
+enum { BUFFERS = 10 };
+
+/* Widest input of w_o or w_down. */
+static int64_t mid_width(const pol_backend *be, const pol_config *c)
+{
+    int64_t width = 0;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        width =
+            pol_max_i64(width, pol_max_i64(c->layers[l].n_groups * pol_ctx_cols(c), pol_padded(be, c->layers[l].ffn)));
+    return width;
+}
+
+/* All buffers of `f`, for its max_tokens and max_seq_len. */
+static void plan_buffers(const pol_config *c, pol_backend *be, pol_forward *f, planned out[BUFFERS])
+{
+    const int64_t T = f->max_tokens, S = f->max_seq_len, mid = mid_width(be, c);
+    int64_t groups = 0, wide = 0;
+    for (int32_t l = 0; l < c->n_layers; l++) {
+        groups = pol_max_i64(groups, c->layers[l].n_groups);
+        wide = pol_max_i64(wide,
+                           pol_max_i64(c->layers[l].n_groups * pol_qkv_rows(c), 2 * pol_padded(be, c->layers[l].ffn)));
+    }
+    const int64_t attention = groups ? pol_attention_scratch(be, T, S, groups, c->heads_per_group, c->head_dim) : 0;
+    const int64_t products = wide ? pol_gemm_scratch(be, T, pol_max_i64(wide, mid), c->hidden) : 0;
+    const int64_t scratch =
+        pol_max_i64(pol_max_i64(attention, products), pol_nll_scratch(be, T, c->hidden, pol_forward_slice(be, c)));
+    const planned all[BUFFERS] = {
+        {&f->x, POL_F32, pol_mul_count(T, c->hidden)},
+        {&f->y, be->act_dtype, pol_mul_count(T, c->hidden)},
+        {&f->wide, be->act_dtype, pol_mul_count(T, wide)},
+        {&f->mid, be->act_dtype, pol_mul_count(T, mid)},
+        {&f->cos_sin, POL_F32, pol_mul_count(S, c->head_dim)},
+        {&f->scratch, POL_F32, scratch}, /* of one op at a time */
+        {&f->ids, POL_I32, T},
+        {&f->target, POL_I32, T},
+        {&f->nll, POL_F32, T},
+        {&f->stats, POL_F32, 2 * mid},
+    };
+    memcpy(out, all, sizeof all);
+}
+
+uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
+{
+    planned plan[BUFFERS];
+    uint64_t bytes = 0;
+    plan_buffers(c, be, &(pol_forward){.max_tokens = max_tokens, .max_seq_len = max_seq_len}, plan);
+    for (size_t i = 0; i < BUFFERS; i++)
+        if (plan[i].n && !pol_add_u64(bytes, pol_buf_bytes(be, plan[i].dtype, plan[i].n), &bytes))
+            return UINT64_MAX;
+    return bytes;
+}
+
+uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
+{
+    planned plan[BUFFERS];
+    uint64_t largest = 0;
+    plan_buffers(c, be, &(pol_forward){.max_tokens = max_tokens, .max_seq_len = max_seq_len}, plan);
+    for (size_t i = 0; i < BUFFERS; i++) {
+        uint64_t bytes; /* of the elements alone: what the device gives at a time is held against it */
+        if (!pol_mul_u64((uint64_t)plan[i].n, pol_dtype_size(plan[i].dtype), &bytes))
+            return UINT64_MAX;
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest;
+}
+
+static pol_status make_rope_table(pol_forward *f)
+{
+    pol_model *m = f->m;
+    const int64_t n = f->max_seq_len * m->config.head_dim;
+    float *table = pol_alloc_array(m->ctx, n, sizeof *table);
+    if (!table)
+        return POL_ENOMEM;
+    pol_rope_table(&m->config, f->max_seq_len, table);
+    const pol_status s = pol_upload(m->be, f->cos_sin, 0, table, n);
+    pol_free(m->ctx, table);
+    return s;
+}
+
+static pol_status make_buffers(pol_forward *f)
+{
+    pol_model *m = f->m;
+    const int64_t T = f->max_tokens;
+    planned plan[BUFFERS];
+    plan_buffers(&m->config, m->be, f, plan);
+    for (size_t i = 0; i < BUFFERS; i++)
+        if (plan[i].n)
+            POL_TRY(pol_buf_new(m->be, plan[i].dtype, plan[i].n, plan[i].buf));
+    f->target_host = pol_alloc_array(m->ctx, T, sizeof *f->target_host);
+    f->nll_host = pol_alloc_array(m->ctx, pol_mul_count(POL_MAX_PENDING, T), sizeof *f->nll_host);
+    f->stats_host = pol_alloc_array(m->ctx, 2 * mid_width(m->be, &m->config), sizeof *f->stats_host);
+    f->key = pol_alloc_array(m->ctx, POL_KEY_HEAD + 2 * (int64_t)m->config.n_layers, sizeof *f->key);
+    if (!f->target_host || !f->nll_host || !f->stats_host || !f->key)
+        return POL_ENOMEM;
+    return make_rope_table(f);
+}
+
+pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len, pol_forward **out)
+{
+    *out = NULL;
+    if (max_seq_len < 2 || max_tokens < max_seq_len)
+        return pol_fail(m->ctx, POL_EARG,
+                        "forward pass of %lld tokens in sequences of %lld: a sequence has at least 2 tokens",
+                        (long long)max_tokens, (long long)max_seq_len);
+    pol_forward *f = pol_alloc_zero(m->ctx, sizeof *f);
+    if (!f)
+        return POL_ENOMEM;
+    f->m = m;
+    f->max_tokens = max_tokens;
+    f->max_seq_len = max_seq_len;
+    pol_status s = make_buffers(f);
+    if (s < 0) {
+        pol_forward_free(f);
+        return s;
+    }
+    *out = f;
+    return POL_OK;
+}
+
+/* What is still on its way to the host arrives before its memory goes; a failure that is being cleaned up after keeps
+ * its sentence. */
+static void wait_for_flights(pol_forward *f)
+{
+    if (!f->in_flight)
+        return;
+    pol_mute(f->m->ctx, true);
+    (void)pol_sync(f->m->be);
+    pol_mute(f->m->ctx, false);
+}
+
+void pol_forward_free(pol_forward *f)
+{
+    if (!f)
+        return;
+    wait_for_flights(f);
+    pol_buf *const made[] = {f->x,   f->y,      f->wide, f->mid,  f->cos_sin, f->scratch,
+                             f->ids, f->target, f->nll,  f->stats}; /* as planned; a lost device plans nothing */
+    _Static_assert(POL_COUNT(made) == BUFFERS, "every buffer is freed");
+    for (size_t i = 0; i < POL_COUNT(made); i++)
+        pol_buf_free(f->m->be, made[i]);
+    pol_free(f->m->ctx, f->target_host);
+    pol_free(f->m->ctx, f->nll_host);
+    pol_free(f->m->ctx, f->stats_host);
+    pol_free(f->m->ctx, f->key);
+    pol_free(f->m->ctx, f);
+}
+
+int64_t pol_forward_max_tokens(const pol_forward *f) { return f->max_tokens; }
+pol_model *pol_forward_model(const pol_forward *f) { return f->m; }

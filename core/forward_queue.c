@@ -1,0 +1,126 @@
+/* forward_queue.c - whole passes: queued one after the other, waited for once.
+ *
+ * The values of each pass travel to a row of its own in nll_host while the next one is computed; settling waits for all
+ * and hands them out. What a pass uploads is uploaded before its ops, which form one stretch that a device may record
+ * and replay.
+ */
+#include "core/forward_state.h"
+
+/* The target of a position is the next token; the last position of a sequence has none. */
+static pol_status put_targets(pol_forward *f, const int32_t *ids)
+{
+    const int64_t S = f->S, T = f->B * S;
+    for (int64_t t = 0; t < T; t++)
+        f->target_host[t] = t % S == S - 1 ? -1 : ids[t + 1];
+    return pol_upload(f->m->be, f->target, 0, f->target_host, T);
+}
+
+static pol_status score_targets(pol_forward *f)
+{
+    pol_model *m = f->m;
+    const pol_config *c = &m->config;
+    POL_TRY(pol_forward_norm(f, m->output_norm));
+    return pol_nll(m->be, &(pol_nll_args){.nll = {f->nll, 0},
+                                          .x = {f->y, 0},
+                                          .w = {m->output, 0},
+                                          .target = {f->target, 0},
+                                          .scratch = {f->scratch, 0},
+                                          .T = f->B * f->S,
+                                          .C = c->hidden,
+                                          .V = c->vocab,
+                                          .slice = pol_forward_slice(m->be, c)});
+}
+
+static pol_status call_ops(pol_forward *f)
+{
+    POL_TRY(pol_forward_embed(f));
+    for (int32_t l = 0; l < f->m->config.n_layers; l++) {
+        POL_TRY(pol_forward_attention(f, l, NULL));
+        POL_TRY(pol_forward_mlp(f, l, NULL));
+    }
+    return score_targets(f);
+}
+
+/* All that decides which ops a pass calls and with what: the buffers (those of `f`), its shape, what each layer keeps.
+ * Padded widths follow from kept ones. */
+static size_t make_key(pol_forward *f)
+{
+    int64_t n = 0;
+    f->key[n++] = (int64_t)(intptr_t)f;
+    f->key[n++] = f->B;
+    f->key[n++] = f->S;
+    for (int32_t l = 0; l < f->m->config.n_layers; l++) {
+        f->key[n++] = f->m->layers[l].n_groups;
+        f->key[n++] = f->m->layers[l].n_channels;
+    }
+    return (size_t)n * sizeof *f->key;
+}
+
+static pol_status compute(pol_forward *f)
+{
+    bool replayed;
+    POL_TRY(pol_pass_begin(f->m->be, f->key, make_key(f), &replayed));
+    return replayed ? POL_OK : pol_pass_end(f->m->be, call_ops(f));
+}
+
+static pol_status queue(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
+{
+    if (f->n_pending == POL_MAX_PENDING)
+        POL_TRY(pol_forward_settle(f));
+    POL_TRY(pol_forward_put_ids(f, ids, B, S));
+    POL_TRY(put_targets(f, ids));
+    POL_TRY(compute(f));
+    f->in_flight = true;
+    POL_TRY(pol_download_later(f->m->be, f->nll, 0, f->nll_host + f->n_pending * f->max_tokens, B * S));
+    f->pending[f->n_pending++] = (pol_pending){.B = B, .S = S, .nll = nll, .loss = loss};
+    return POL_OK;
+}
+
+/* Values [B, S] of a pass to where its caller wants them. */
+static void hand_out(const pol_pending *p, const float *value)
+{
+    const int64_t targets = p->S - 1;
+    for (int64_t b = 0; b < p->B; b++) {
+        double sum = 0;
+        for (int64_t i = 0; i < targets; i++) {
+            const float v = value[b * p->S + i];
+            sum += v;
+            if (p->nll)
+                p->nll[b * targets + i] = v;
+        }
+        if (p->loss)
+            p->loss[b] = sum / (double)targets;
+    }
+}
+
+pol_status pol_forward_queue(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
+{
+    const pol_status s = queue(f, ids, B, S, nll, loss);
+    if (s < 0)
+        pol_forward_drop(f);
+    return s;
+}
+
+pol_status pol_forward_settle(pol_forward *f)
+{
+    if (!f->n_pending)
+        return POL_OK;
+    const pol_status s = pol_sync(f->m->be);
+    f->in_flight = false;
+    for (int64_t i = 0; s == POL_OK && i < f->n_pending; i++)
+        hand_out(&f->pending[i], f->nll_host + i * f->max_tokens);
+    f->n_pending = 0;
+    return s;
+}
+
+/* Values that are still on their way arrive in nll_host and stay there: rows are filled in the order of the calls, so
+ * that a later pass may use them again. */
+void pol_forward_drop(pol_forward *f) { f->n_pending = 0; }
+
+int64_t pol_forward_max_pending(const pol_forward *f) { return (int64_t)POL_COUNT(f->pending); }
+
+pol_status pol_forward_nll(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
+{
+    POL_TRY(pol_forward_queue(f, ids, B, S, nll, loss));
+    return pol_forward_settle(f);
+}
