@@ -44,6 +44,8 @@ extern "C" {
     X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                               \
     X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                          \
     X(cudaErrorLaunchTimeout, 702, "the launch timed out and was terminated")                                 \
+    X(cudaErrorHardwareStackError, 714, "hardware stack error")                                               \
+    X(cudaErrorIllegalInstruction, 715, "an illegal instruction was encountered")                             \
     X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                  \
     X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                              \
     X(cudaErrorNotPermitted, 800, "operation not permitted")                                                  \
@@ -99,6 +101,8 @@ enum cudaDeviceAttr {
     cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
+
+enum cudaComputeMode { cudaComputeModeDefault = 0, cudaComputeModeProhibited = 2 };
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 

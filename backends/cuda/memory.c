@@ -1,0 +1,101 @@
+/* memory.c - device memory: one arena where the run has reserved it, else a block a buffer.
+ *
+ * The arena's buffers are a list by rising address, and what is free are the gaps between them: a buffer goes into the
+ * first that is large enough, and one that is freed leaves the list. There are a few hundred, made before the work
+ * starts. Memory may serve again at once, because everything that reads or writes it is queued on one stream.
+ */
+#include <stdio.h>
+
+#include "backends/cuda/cuda.h"
+
+pol_status reserve_cuda(pol_backend *be, uint64_t bytes)
+{
+    cu *c = cu_of(be);
+    POL_TRY(cu_begin(c, CU_TRANSFER));
+    cu_arena_free(c);
+    char what[64];
+    snprintf(what, sizeof what, "the run's %llu bytes", (unsigned long long)bytes);
+    CU_TRY(be->ctx, what, cudaMalloc, (void **)&c->arena.data, bytes);
+    c->arena.bytes = bytes;
+    return POL_OK;
+}
+
+void cu_arena_free(cu *c)
+{
+    if (c->arena.data)
+        cudaFree(c->arena.data);
+    c->arena.data = NULL;
+    c->arena.bytes = 0;
+}
+
+/* False where no gap is large enough. */
+static bool place_in_arena(cu *c, cu_buf *b)
+{
+    char *gap = c->arena.data;
+    cu_buf **link = &c->arena.first;
+    for (; *link; link = &(*link)->next) {
+        if (b->bytes <= (size_t)((*link)->data - gap))
+            break;
+        gap = (*link)->data + (*link)->bytes;
+    }
+    if (!*link && b->bytes > c->arena.bytes - (size_t)(gap - c->arena.data))
+        return false;
+    b->data = gap;
+    b->in_arena = true;
+    b->next = *link;
+    *link = b;
+    return true;
+}
+
+static void leave_arena(cu *c, const cu_buf *b)
+{
+    cu_buf **link = &c->arena.first;
+    while (*link != b)
+        link = &(*link)->next;
+    *link = b->next;
+}
+
+/* New memory is zero. */
+static pol_status place(cu *c, cu_buf *b)
+{
+    char what[64];
+    snprintf(what, sizeof what, "a buffer of %zu bytes", b->bytes);
+    if (!c->arena.data || !place_in_arena(c, b))
+        CU_TRY(c->base.ctx, what, cudaMalloc, (void **)&b->data, b->bytes);
+    CU_TRY(c->base.ctx, what, cudaMemsetAsync, b->data, 0, b->bytes, c->compute);
+    return POL_OK;
+}
+
+pol_status buf_new_cuda(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out)
+{
+    cu *c = cu_of(be);
+    POL_TRY(cu_begin(c, CU_TRANSFER));
+    cu_buf *b = pol_alloc_zero(be->ctx, sizeof *b);
+    if (!b)
+        return POL_ENOMEM;
+    b->base = (pol_buf){.dtype = dtype, .n = rows * row, .row = row};
+    b->bytes = pol_buf_bytes(be, dtype, b->base.n);
+    const pol_status s = b->bytes ? place(c, b) : POL_OK;
+    if (s < 0) {
+        buf_free_cuda(be, &b->base);
+        return s;
+    }
+    *out = &b->base;
+    return POL_OK;
+}
+
+void buf_free_cuda(pol_backend *be, pol_buf *buf)
+{
+    cu *c = cu_of(be);
+    cu_buf *b = (cu_buf *)buf;
+    if (!b)
+        return;
+    cudaSetDevice(c->device);
+    cu_passes_forget(c);
+    cu_stream_forget(c, b);
+    if (b->in_arena)
+        leave_arena(c, b);
+    else if (b->data)
+        cudaFree(b->data); /* which waits for what is queued */
+    pol_free(be->ctx, b);
+}

@@ -1,0 +1,77 @@
+/* swap.c - exchanging units of weight buffers: one copy of all lists to the device and one launch, for all layers
+ * together. Lists that are too long for a part of the staging ring go in several. */
+#include "backends/cuda/cuda.h"
+
+/* What is still to be queued: buffers, of the first of which `done` pairs are. */
+typedef struct rest {
+    const pol_swap_args *a;
+    int64_t n, done, pairs;
+} rest;
+
+/* The widest vector that divides units and where they lie. */
+static int32_t vector_of(const void *base, int64_t unit_bytes)
+{
+    int32_t vector = 16;
+    while (((uintptr_t)base | (uintptr_t)unit_bytes) % (uintptr_t)vector)
+        vector /= 2;
+    return vector;
+}
+
+/* Of the first buffer, n pairs from `done` on into pair[2 n]; `on_device` is where that will lie. */
+static cu_swap take(const rest *r, int64_t n, int32_t *pair, const int32_t *on_device)
+{
+    const pol_swap_args *a = r->a;
+    for (int64_t i = 0; i < n; i++) {
+        pair[2 * i] = a->a[r->done + i];
+        pair[2 * i + 1] = a->b[r->done + i];
+    }
+    void *base = cu_at(a->w);
+    const int64_t bytes = a->unit * (int64_t)pol_dtype_size(a->w.buf->dtype);
+    return (cu_swap){.base = base, .pairs = on_device, .bytes = bytes, .n_pairs = n, .vector = vector_of(base, bytes)};
+}
+
+/* As much as there is room for: a head a buffer, then the pairs. */
+static pol_status swap_some(cu *c, rest *r)
+{
+    const size_t pair_bytes = 2 * sizeof(int32_t), room = c->profile.staging_bytes;
+    const int64_t heads = pol_min_i64(r->n, (int64_t)(room / 2 / sizeof(cu_swap)));
+    const size_t pairs_at = (size_t)heads * sizeof(cu_swap);
+    const int64_t pairs = pol_min_i64(r->pairs, (int64_t)((room - pairs_at) / pair_bytes));
+    char *staged, *on_device = cu_device_lists(c);
+    cu_swaps all = {.swaps = (const cu_swap *)on_device};
+    POL_TRY(cu_stage(c, pairs_at + (size_t)pairs * pair_bytes, (void **)&staged));
+    while (r->n && all.n < heads && all.n_pairs < pairs) {
+        const int64_t n = pol_min_i64(r->a->n_pairs - r->done, pairs - all.n_pairs);
+        const size_t at = pairs_at + (size_t)all.n_pairs * pair_bytes;
+        if (n) {
+            cu_swap s = take(r, n, (int32_t *)(staged + at), (const int32_t *)(on_device + at));
+            s.first_pair = all.n_pairs;
+            ((cu_swap *)staged)[all.n++] = s;
+            all.n_pairs += n;
+            all.longest = pol_max_i64(all.longest, s.bytes / s.vector);
+            r->done += n;
+        }
+        if (r->done == r->a->n_pairs) {
+            r->a++;
+            r->n--;
+            r->done = 0;
+        }
+    }
+    r->pairs -= all.n_pairs;
+    CU_TRY(c->base.ctx, "swap_units", cudaMemcpyAsync, on_device, staged, pairs_at + (size_t)all.n_pairs * pair_bytes,
+           cudaMemcpyHostToDevice, c->compute);
+    CU_TRY(c->base.ctx, "swap_units", pol_cu_swap_units, c->compute, &all);
+    return POL_OK;
+}
+
+pol_status swap_units_cuda(pol_backend *be, const pol_swap_args *a, int64_t n)
+{
+    cu *c = cu_of(be);
+    rest r = {.a = a, .n = n};
+    for (int64_t i = 0; i < n; i++)
+        r.pairs += a[i].n_pairs;
+    POL_TRY(cu_begin(c, CU_SWAP_UNITS));
+    while (r.pairs)
+        POL_TRY(swap_some(c, &r));
+    return POL_OK;
+}

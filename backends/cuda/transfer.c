@@ -1,0 +1,198 @@
+/* transfer.c - uploads and downloads by way of pinned staging memory.
+ *
+ * Host memory is the caller's again when a call returns, but the device reads it later: so what goes up is copied,
+ * and converted, into a ring of pinned memory first. The ring has a few parts. What is staged goes into the part in
+ * turn as long as there is room; then an event is recorded, which tells when the device has read the part, and the
+ * next part's event is waited for before it is written again. What comes down lands in pinned memory too, and is handed
+ * over when the device has been waited for. Both are allocated when the device is opened: nothing here allocates later.
+ */
+#include <string.h>
+
+#include "backends/cuda/cuda.h"
+#include "core/model/half.h"
+
+enum { PARTS = 4, ARRIVALS = 512, STAGE_ALIGN = 16, BLOCK = 64 };
+
+/* What is on its way down. */
+typedef struct arrival {
+    const void *from; /* in `down` */
+    void *to;
+    int64_t n;
+    pol_dtype dtype;
+} arrival;
+
+typedef struct cu_staging {
+    char *up;                /* pinned: PARTS parts, used in turn */
+    char *down;              /* pinned: as much as a part */
+    char *lists;             /* the device's: as much as a part */
+    cudaEvent_t read[PARTS]; /* the device is done with a part */
+    int part;
+    size_t up_used, down_used; /* of the part in turn; of `down` */
+    int n_arrivals;
+    arrival arrivals[ARRIVALS];
+} cu_staging;
+
+pol_status cu_staging_open(cu *c)
+{
+    pol_context *ctx = c->base.ctx;
+    const size_t bytes = c->profile.staging_bytes;
+    cu_staging *s = c->staging = pol_alloc_zero(ctx, sizeof *s);
+    if (!s)
+        return POL_ENOMEM;
+    CU_TRY(ctx, "staging", cudaHostAlloc, (void **)&s->up, PARTS * bytes, cudaHostAllocDefault);
+    CU_TRY(ctx, "staging", cudaHostAlloc, (void **)&s->down, bytes, cudaHostAllocDefault);
+    CU_TRY(ctx, "staging", cudaMalloc, (void **)&s->lists, bytes);
+    for (int i = 0; i < PARTS; i++)
+        CU_TRY(ctx, "staging", cudaEventCreateWithFlags, &s->read[i], cudaEventDisableTiming);
+    return POL_OK;
+}
+
+void cu_staging_close(cu *c)
+{
+    cu_staging *s = c->staging;
+    if (!s)
+        return;
+    for (int i = 0; i < PARTS; i++)
+        if (s->read[i])
+            cudaEventDestroy(s->read[i]);
+    if (s->lists)
+        cudaFree(s->lists);
+    if (s->down)
+        cudaFreeHost(s->down);
+    if (s->up)
+        cudaFreeHost(s->up);
+    pol_free(c->base.ctx, s);
+    c->staging = NULL;
+}
+
+void *cu_device_lists(const cu *c) { return c->staging->lists; }
+
+pol_status cu_stage(cu *c, size_t bytes, void **host)
+{
+    pol_context *ctx = c->base.ctx;
+    cu_staging *s = c->staging;
+    if (bytes > c->profile.staging_bytes - s->up_used) {
+        const int next = (s->part + 1) % PARTS;
+        CU_TRY(ctx, "staging", cudaEventRecord, s->read[s->part], c->compute);
+        CU_TRY(ctx, "staging", cudaEventSynchronize, s->read[next]); /* of no effect the first time round */
+        s->part = next;
+        s->up_used = 0;
+    }
+    *host = s->up + (size_t)s->part * c->profile.staging_bytes + s->up_used;
+    const size_t taken = (bytes + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
+    s->up_used = taken < c->profile.staging_bytes - s->up_used ? s->up_used + taken : c->profile.staging_bytes;
+    return POL_OK;
+}
+
+/* Loops over a whole block have a constant count, which is what lets a compiler vectorise them without being told. */
+static void to_bf16(const float *from, int64_t n, uint16_t *to)
+{
+    int64_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK)
+        for (int j = 0; j < BLOCK; j++)
+            to[i + j] = pol_f32_to_bf16(from[i + j]);
+    for (; i < n; i++)
+        to[i] = pol_f32_to_bf16(from[i]);
+}
+
+static void to_f16(const float *from, int64_t n, uint16_t *to)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = pol_f32_to_f16(from[i]);
+}
+
+static void from_bf16(const uint16_t *from, int64_t n, float *to)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = pol_bf16_to_f32(from[i]);
+}
+
+static void from_f16(const uint16_t *from, int64_t n, float *to)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = pol_f16_to_f32(from[i]);
+}
+
+/* n elements of the host's, f32 or i32, as elements of a buffer's type; and back. */
+static void pack(pol_dtype dtype, const void *from, int64_t n, void *to)
+{
+    switch (dtype) {
+    case POL_BF16: to_bf16(from, n, to); break;
+    case POL_F16: to_f16(from, n, to); break;
+    default: memcpy(to, from, (size_t)n * pol_dtype_size(dtype)); break;
+    }
+}
+
+static void unpack(pol_dtype dtype, const void *from, int64_t n, void *to)
+{
+    switch (dtype) {
+    case POL_BF16: from_bf16(from, n, to); break;
+    case POL_F16: from_f16(from, n, to); break;
+    default: memcpy(to, from, (size_t)n * pol_dtype_size(dtype)); break;
+    }
+}
+
+enum { HOST_SIZE = sizeof(float) }; /* of an element of the host's, i32 too */
+
+pol_status upload_cuda(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n)
+{
+    cu *c = cu_of(be);
+    const size_t size = pol_dtype_size(dst->dtype);
+    const int64_t most = (int64_t)(c->profile.staging_bytes / size);
+    POL_TRY(cu_begin(c, CU_TRANSFER));
+    for (int64_t i = 0, now; i < n; i += now) {
+        void *staged;
+        now = pol_min_i64(most, n - i);
+        POL_TRY(cu_stage(c, (size_t)now * size, &staged));
+        pack(dst->dtype, (const char *)src + (size_t)i * HOST_SIZE, now, staged);
+        CU_TRY(be->ctx, "upload", cudaMemcpyAsync, cu_at((pol_view){dst, at + i}), staged, (size_t)now * size,
+               cudaMemcpyHostToDevice, c->compute);
+    }
+    return POL_OK;
+}
+
+/* Waits, and hands over what has arrived: nothing of it where the device failed, since then it is of no use. */
+static pol_status settle(cu *c, const char *what)
+{
+    cu_staging *s = c->staging;
+    const int n = s->n_arrivals;
+    s->n_arrivals = 0;
+    s->down_used = 0;
+    CU_TRY(c->base.ctx, what, cudaStreamSynchronize, c->compute);
+    for (int i = 0; i < n; i++)
+        unpack(s->arrivals[i].dtype, s->arrivals[i].from, s->arrivals[i].n, s->arrivals[i].to);
+    return POL_OK;
+}
+
+pol_status download_later_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
+{
+    cu *c = cu_of(be);
+    cu_staging *s = c->staging;
+    const size_t size = pol_dtype_size(src->dtype), room = c->profile.staging_bytes;
+    POL_TRY(cu_begin(c, CU_TRANSFER));
+    for (int64_t i = 0, now; i < n; i += now) {
+        now = pol_min_i64((int64_t)(room / size), n - i);
+        const size_t bytes = (size_t)now * size, taken = (bytes + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
+        if (s->n_arrivals == ARRIVALS || bytes > room - s->down_used)
+            POL_TRY(settle(c, "download"));
+        char *from = s->down + s->down_used;
+        CU_TRY(be->ctx, "download", cudaMemcpyAsync, from, cu_at((pol_view){(pol_buf *)src, at + i}), bytes,
+               cudaMemcpyDeviceToHost, c->compute);
+        s->arrivals[s->n_arrivals++] = (arrival){from, (char *)dst + (size_t)i * HOST_SIZE, now, src->dtype};
+        s->down_used = taken < room - s->down_used ? s->down_used + taken : room;
+    }
+    return POL_OK;
+}
+
+pol_status download_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
+{
+    POL_TRY(download_later_cuda(be, src, at, dst, n));
+    return settle(cu_of(be), "download");
+}
+
+pol_status sync_cuda(pol_backend *be)
+{
+    cu *c = cu_of(be);
+    CU_TRY(be->ctx, "sync", cudaSetDevice, c->device);
+    return settle(c, "sync");
+}
