@@ -1,9 +1,11 @@
-/* choose.c - which device of a list is meant. What is asked for is taken or refused, never replaced. */
+/* choose.c - which device, or devices, of a list are meant. What is asked for is taken or refused, never replaced. */
 #include "backends/choose.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#define ALL "all"
 
 /* Whether a device is the one asked for. */
 typedef bool matches(const pol_device_info *d, const char *device);
@@ -67,6 +69,8 @@ static pol_status choose_asked(pol_context *ctx, const char *device, const pol_d
     matches *const by_name = count(has_name, device, list, n) ? has_name : has_in_name;
     matches *const match = is_number(device) ? has_index : by_name;
     const int64_t found = count(match, device, list, n);
+    if (!found && (strchr(device, ',') || strcmp(device, ALL) == 0))
+        return pol_fail(ctx, POL_EARG, "device: '%s' stands for several devices, and one is wanted here", device);
     if (!found)
         return fail_listing(ctx, "is none of the devices", NULL, device, list, n);
     if (found > 1)
@@ -105,4 +109,56 @@ pol_status pol_device_choose(pol_context *ctx, const char *backend, const char *
         return pol_fail(ctx, POL_EARG, "device: each backend counts its own: --backend says whose device %s is meant",
                         device);
     return choose_asked(ctx, device, list, n, out);
+}
+
+/* Every device like the one that would be taken alone. */
+static pol_status choose_all(pol_context *ctx, const char *backend, const pol_device_info *list, int64_t n,
+                             const pol_device_info **out, int64_t *n_out)
+{
+    const pol_device_info *best;
+    POL_TRY(choose_best(ctx, backend != NULL, list, n, &best));
+    if (best->type == POL_DEVICE_CPU) { /* the processor is there once, however many drivers it has */
+        out[(*n_out)++] = best;
+        return POL_OK;
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (list[i].usable && list[i].type != POL_DEVICE_CPU && strcmp(list[i].backend, best->backend) == 0)
+            out[(*n_out)++] = &list[i];
+    return POL_OK;
+}
+
+/* The device called `name` beside those chosen before it. */
+static pol_status choose_next(pol_context *ctx, const char *backend, const char *name, const pol_device_info *list,
+                              int64_t n, const pol_device_info **out, int64_t *n_out)
+{
+    const pol_device_info *d;
+    POL_TRY(pol_device_choose(ctx, backend, name, list, n, &d));
+    for (int64_t i = 0; i < *n_out; i++) {
+        if (out[i] == d)
+            return pol_fail(ctx, POL_EARG, "device: %s %d (%s) is named twice", d->backend, d->index, d->name);
+        if (strcmp(out[i]->backend, d->backend) != 0)
+            return pol_fail(ctx, POL_EARG,
+                            "device: %s %d (%s) and %s %d (%s) are of different backends: their numbers would differ",
+                            out[i]->backend, out[i]->index, out[i]->name, d->backend, d->index, d->name);
+    }
+    out[(*n_out)++] = d;
+    return POL_OK;
+}
+
+pol_status pol_devices_choose(pol_context *ctx, const char *backend, const char *devices, const pol_device_info *list,
+                              int64_t n, const pol_device_info **out, int64_t *n_out)
+{
+    *n_out = 0;
+    if (!devices)
+        return choose_next(ctx, backend, NULL, list, n, out, n_out);
+    if (strcmp(devices, ALL) == 0)
+        return choose_all(ctx, backend, list, n, out, n_out);
+    pol_status s = POL_OK;
+    for (const char *at = devices, *end; at && s == POL_OK; at = *end ? end + 1 : NULL) {
+        end = strchrnul(at, ',');
+        char *name = pol_strndup(ctx, at, (size_t)(end - at));
+        s = name ? choose_next(ctx, backend, name, list, n, out, n_out) : POL_ENOMEM;
+        pol_free(ctx, name);
+    }
+    return s;
 }

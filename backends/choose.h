@@ -1,4 +1,4 @@
-/* choose.h - which device of a list is meant. */
+/* choose.h - which device, or devices, of a list are meant. */
 #ifndef POL_CHOOSE_H
 #define POL_CHOOSE_H
 
@@ -9,5 +9,10 @@
  * POL_EARG: the device is not there, or is one of several so called. POL_EUNSUPPORTED: it cannot be used. */
 pol_status pol_device_choose(pol_context *ctx, const char *backend, const char *device, const pol_device_info *list,
                              int64_t n, const pol_device_info **out);
+
+/* Those of pol_backend_open_all: `devices` names one or, with commas between, several, or is "all". out [n], *n_out of
+ * them set, in the order in which they are named. */
+pol_status pol_devices_choose(pol_context *ctx, const char *backend, const char *devices, const pol_device_info *list,
+                              int64_t n, const pol_device_info **out, int64_t *n_out);
 
 #endif

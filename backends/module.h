@@ -9,7 +9,7 @@
 typedef struct pol_module {
     uint32_t abi;        /* POL_OPS_ABI; the first member in every version */
     uint32_t ops_size;   /* sizeof(pol_ops) */
-    const char *version; /* POLLARD_VERSION */
+    const char *version; /* POL_VERSION_STRING */
     const pol_backend_driver *driver;
 } pol_module;
 

@@ -8,8 +8,9 @@
 #include "prune_options.h"
 
 /* Where the device has memory of its own, there are two to fit. */
-static void print_memory(const pol_memory *m, FILE *out)
+static void print_memory(const pol_plan *p, FILE *out)
 {
+    const pol_memory *m = &p->memory;
     char a[32], b[32], c[32], d[32];
     const double device = (double)m->weight_bytes + (double)m->activation_bytes, host = (double)m->host_bytes;
     cli_bytes(b, (double)m->weight_bytes);
@@ -20,8 +21,8 @@ static void print_memory(const pol_memory *m, FILE *out)
         fprintf(out, "        available  %s\n", cli_bytes(a, (double)m->available_bytes));
         return;
     }
-    fprintf(out, "        memory     %s of %s on the device: weights %s, activations %s\n", cli_bytes(a, device),
-            cli_bytes(d, (double)m->device_bytes), b, c);
+    fprintf(out, "        memory     %s of %s on %s device: weights %s, activations %s\n", cli_bytes(a, device),
+            cli_bytes(d, (double)m->device_bytes), p->n_devices > 1 ? "each" : "the", b, c);
     fprintf(out, "        host       %s of %s that are available\n", cli_bytes(a, host),
             cli_bytes(d, (double)m->available_bytes));
 }
@@ -29,10 +30,13 @@ static void print_memory(const pol_memory *m, FILE *out)
 static void print_plan(const pol_plan *p, FILE *out)
 {
     char a[32], b[32], device[CLI_DEVICE_BYTES];
-    fprintf(out, "plan    device     %s\n", cli_device(device, &p->device));
+    if (p->n_devices > 1)
+        fprintf(out, "plan    devices    %s: %s\n", p->device.backend, p->devices);
+    else
+        fprintf(out, "plan    device     %s\n", cli_device(device, &p->device));
     fprintf(out, "        weights    in %s%s\n", p->weights,
             p->memory.weight_bits < 32 ? ": rounded to it, where the model has more digits; sums are f32" : "");
-    print_memory(&p->memory, out);
+    print_memory(p, out);
     fprintf(out, "        variables  %lld of %lld units\n", (long long)p->variables, (long long)p->units);
     fprintf(out, "        forward    %lld sequences to learn in %lld steps,\n",
             (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps);

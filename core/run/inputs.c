@@ -1,4 +1,4 @@
-/* inputs.c - opening what a run reads: model headers, tokenizer, text, device. No weight is read here. */
+/* inputs.c - opening what a run reads: model headers, tokenizer, text, devices. No weight is read here. */
 #include <math.h>
 #include <string.h>
 
@@ -132,7 +132,7 @@ pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_in
 {
     memset(in, 0, sizeof *in);
     in->ctx = ctx;
-    pol_status s = pol_backend_open(ctx, &o->backend, &in->be);
+    pol_status s = pol_backend_open_all(ctx, &o->backend, &in->devices, &in->n_devices);
     if (s == POL_OK)
         s = pol_source_open(ctx, o->model, &in->src);
     if (s == POL_OK)
@@ -163,6 +163,6 @@ void pol_inputs_close(pol_inputs *in)
     pol_units_free(in->units);
     pol_tokenizer_free(in->tok);
     pol_source_close(in->src);
-    pol_backend_close(in->be);
+    pol_backend_close_all(in->ctx, in->devices, in->n_devices);
     memset(in, 0, sizeof *in);
 }

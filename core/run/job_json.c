@@ -6,17 +6,26 @@
 #include "core/base/json.h"
 #include "core/run/job.h"
 
+/* What the run is on; of several devices `detail` is the first one's. */
+static json_t *devices_json(const pol_inputs *in)
+{
+    const pol_device_info *d = pol_backend_info(in->devices[0]);
+    json_t *names = json_array();
+    for (int64_t i = 0; i < in->n_devices; i++)
+        json_array_append_new(names, json_string(pol_backend_info(in->devices[i])->name));
+    return json_pack("{ss ss ss ss sI so}", "backend", d->backend, "name", d->name, "detail", d->detail, "weights",
+                     pol_backend_weights(in->devices[0]), "count", (json_int_t)in->n_devices, "names", names);
+}
+
 pol_status pol_job_new_json(pol_job *r, const json_t *old)
 {
-    const pol_device_info *d = pol_backend_info(r->in.be);
     char date[32];
     const time_t now = time(NULL);
     struct tm utc;
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     r->json =
-        json_pack("{ss si ss ss ss so s{ss ss ss ss}}", "format", "pollard-run", "version", 1, "pollard", pol_version(),
-                  "started", date, "status", "running", "settings", pol_settings_json(&r->o), "device", "backend",
-                  d->backend, "name", d->name, "detail", d->detail, "weights", pol_backend_weights(r->in.be));
+        json_pack("{ss si ss ss ss so so}", "format", "pollard-run", "version", 1, "pollard", pol_version(), "started",
+                  date, "status", "running", "settings", pol_settings_json(&r->o), "device", devices_json(&r->in));
     if (!r->json)
         return pol_fail(r->ctx, POL_EARG, "%s: the settings cannot be recorded: one of them is not UTF-8",
                         r->folder.json);
@@ -39,7 +48,7 @@ static json_t *results_json(const pol_job *r)
     json_object_set_new(results, "chosen_step", json_integer(r->result->chosen_step));
     json_object_set_new(results, "seconds", json_real(pol_seconds() - r->started));
     json_object_set_new(results, "peak_memory_bytes", json_integer((json_int_t)pol_memory_peak()));
-    json_object_set_new(results, "peak_device_bytes", json_integer((json_int_t)r->in.be->bytes_peak));
+    json_object_set_new(results, "peak_device_bytes", json_integer((json_int_t)pol_job_peak_device_bytes(r)));
     return results;
 }
 
@@ -77,14 +86,37 @@ static const char *word(const json_t *device, const char *key)
     return text ? text : "?";
 }
 
-void pol_job_note_device(pol_job *r, const json_t *old)
+/* Whether every device of `device` is called `name`. */
+static bool all_called(const json_t *device, const char *name)
+{
+    size_t i;
+    json_t *other;
+    json_array_foreach(json_object_get(device, "names"), i, other)
+    {
+        const char *text = json_string_value(other);
+        if (!text || strcmp(text, name) != 0)
+            return false;
+    }
+    return !strcmp(word(device, "name"), name);
+}
+
+/* Whether numbers go on as before: each pass is computed by a device of the kind that would have computed it. */
+static bool same_kind(const json_t *was, const json_t *is)
+{
+    if (strcmp(word(was, "backend"), word(is, "backend")) || strcmp(word(was, "weights"), word(is, "weights")))
+        return false;
+    const char *name = word(is, "name");
+    return (all_called(was, name) && all_called(is, name)) ||
+           json_equal(json_object_get(was, "names"), json_object_get(is, "names"));
+}
+
+void pol_job_note_devices(pol_job *r, const json_t *old)
 {
     const json_t *was = json_object_get(old, "device"), *is = json_object_get(r->json, "device");
     json_t *earlier = json_object_get(old, "earlier_devices");
     if (json_is_array(earlier))
         json_object_set(r->json, "earlier_devices", earlier);
-    if (!strcmp(word(was, "backend"), word(is, "backend")) && !strcmp(word(was, "name"), word(is, "name")) &&
-        !strcmp(word(was, "weights"), word(is, "weights")))
+    if (same_kind(was, is))
         return;
     earlier = json_is_array(earlier) ? json_deep_copy(earlier) : json_array();
     json_array_append_new(earlier, json_deep_copy(was));

@@ -2,12 +2,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/eval/eval.h"
 #include "core/run/job.h"
 
 pol_status pol_job_look(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss)
 {
     const int64_t S = r->in.text.seq_len;
-    POL_TRY(pol_model_set_mask(r->model, mask));
+    POL_TRY(pol_replicas_set_mask(&r->replicas, mask));
     for (int64_t i = 0; i < n; i += r->o.batch) {
         const int64_t B = pol_min_i64(r->o.batch, n - i);
         POL_TRY(pol_check_stop(r->ctx));
@@ -15,13 +16,10 @@ pol_status pol_job_look(pol_job *r, const uint8_t *mask, const int64_t *index, i
             const int64_t sequence = index ? index[i + b] : first + i + b;
             memcpy(r->batch_ids + b * S, r->in.text.ids + sequence * S, (size_t)S * sizeof *r->batch_ids);
         }
-        POL_TRY(pol_forward_queue(r->forward, r->batch_ids, B, S, NULL, loss + i));
+        POL_TRY(pol_replicas_queue(&r->replicas, r->batch_ids, B, S, NULL, loss + i));
     }
     return POL_OK;
 }
-
-pol_status pol_job_settle(pol_job *r) { return pol_forward_settle(r->forward); }
-void pol_job_drop(pol_job *r) { pol_forward_drop(r->forward); }
 
 /* Of a loss that is lost: nothing is learnt from such a run, and no mean is made without it. */
 static pol_status fail_numeric(pol_job *r, const char *text, const uint8_t *mask, int64_t step, double loss)
@@ -44,9 +42,9 @@ pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, doubl
         return POL_ENOMEM;
     pol_status s = pol_job_look(r, mask, NULL, r->in.n_learn, n, loss);
     if (s == POL_OK)
-        s = pol_job_settle(r);
+        s = pol_replicas_settle(&r->replicas);
     else
-        pol_job_drop(r);
+        pol_replicas_drop(&r->replicas);
     double sum = 0;
     for (int64_t i = 0; s == POL_OK && i < n; i++)
         sum += loss[i];
@@ -75,8 +73,8 @@ pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_ou
                        .macs = pol_config_macs(&left)};
     POL_TRY(pol_job_held_out(r, mask, step, &x->held_out));
     if (r->in.eval.n) {
-        POL_TRY(pol_model_set_mask(r->model, mask));
-        POL_TRY(pol_eval_sequences(r->forward, &r->in.eval, eval_progress, r, &x->perplexity));
+        POL_TRY(pol_replicas_set_mask(&r->replicas, mask));
+        POL_TRY(pol_eval_replicas(&r->replicas, &r->in.eval, eval_progress, r, &x->perplexity));
         strcpy(x->perplexity.protocol, r->o.protocol->name);
         r->sequences[POL_PURPOSE_EVAL] += r->in.eval.n;
         if (x->perplexity.bad_chunks)
@@ -84,4 +82,12 @@ pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_ou
     }
     x->known = true;
     return POL_OK;
+}
+
+uint64_t pol_job_peak_device_bytes(const pol_job *r)
+{
+    uint64_t peak = 0;
+    for (int64_t i = 0; i < r->in.n_devices; i++)
+        peak = r->in.devices[i]->bytes_peak > peak ? r->in.devices[i]->bytes_peak : peak;
+    return peak;
 }

@@ -1,4 +1,5 @@
 /* plan.c - what a run will need, before it starts. */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/backend.h"
@@ -59,15 +60,85 @@ static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, co
     return ids * sizeof(int32_t) + learning + (streams > loading ? streams : loading);
 }
 
+/* "4 x NAME"; of several kinds "2 x NAME, 2 x OTHER", as they follow each other. */
+static void name_devices(const pol_inputs *in, char out[POL_DEVICES_BYTES])
+{
+    size_t at = 0;
+    for (int64_t i = 0, n; i < in->n_devices && at < POL_DEVICES_BYTES; i += n) {
+        const char *name = in->devices[i]->info.name;
+        for (n = 1; i + n < in->n_devices && !strcmp(in->devices[i + n]->info.name, name);)
+            n++;
+        at += (size_t)snprintf(out + at, POL_DEVICES_BYTES - at, "%s%lld x %s", i ? ", " : "", (long long)n, name);
+    }
+}
+
+/* What one device needs, and refused where it does not have it. Those whose memory is the host's share that. (A need
+ * that cannot be counted overflows the sum, and is refused whatever that gives.) */
+static pol_status plan_device(const pol_prune_settings *o, const pol_inputs *in, int64_t i, pol_memory *m)
+{
+    const pol_config *c = pol_source_config(in->src);
+    const pol_device_info *d = &in->devices[i]->info;
+    uint64_t host = host_bytes(o, in, c);
+    pol_memory other;
+    for (int64_t k = 0; k < in->n_devices; k++)
+        if (k != i && in->devices[k]->info.host_memory) {
+            pol_memory_plan(c, in->devices[k], in->max_tokens, in->max_seq_len, 0, 0, &other);
+            host += other.weight_bytes + other.activation_bytes;
+        }
+    pol_memory_plan(c, in->devices[i], in->max_tokens, in->max_seq_len, host, o->memory_limit, m);
+    if (in->n_devices == 1)
+        return pol_memory_check(in->ctx, o->model, m);
+    char *name = pol_format(in->ctx, "%s on %s %d (%s)", o->model, d->backend, d->index, d->name);
+    const pol_status s = name ? pol_memory_check(in->ctx, name, m) : POL_ENOMEM;
+    pol_free(in->ctx, name);
+    return s;
+}
+
+/* What is left of a device's memory, or of the host's where that is the same. */
+static uint64_t spare(const pol_memory *m)
+{
+    const uint64_t need = m->weight_bytes + m->activation_bytes;
+    return m->shared ? m->available_bytes - need - m->host_bytes : m->device_bytes - need;
+}
+
+/* Every device has the whole model: the plan is that of the one with least to spare. */
+static pol_status plan_devices(const pol_prune_settings *o, const pol_inputs *in, pol_plan *plan)
+{
+    pol_memory m;
+    for (int64_t i = 0; i < in->n_devices; i++) {
+        POL_TRY(plan_device(o, in, i, &m));
+        if (i && spare(&m) >= spare(&plan->memory))
+            continue;
+        plan->memory = m;
+        plan->device = in->devices[i]->info;
+    }
+    plan->n_devices = in->n_devices;
+    plan->weights = pol_backend_weights(in->devices[0]);
+    name_devices(in, plan->devices);
+    return POL_OK;
+}
+
+/* Of the first device alone, and of all: the slowest has as many passes as the others. */
+static pol_status measure_rates(const pol_inputs *in, double *first, double *all)
+{
+    double slowest = 0, rate;
+    *first = 0;
+    for (int64_t i = 0; i < in->n_devices; i++) {
+        POL_TRY(measure_rate(in->devices[i], pol_source_config(in->src), pol_min_i64(in->max_tokens, 1024), &rate));
+        slowest = i == 0 || rate < slowest ? rate : slowest;
+        if (i == 0)
+            *first = rate;
+    }
+    *all = slowest * (double)in->n_devices;
+    return POL_OK;
+}
+
 pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan)
 {
     const pol_config *c = pol_source_config(in->src);
     memset(plan, 0, sizeof *plan);
     plan->text_assumed = !o->n_data;
-    plan->device = in->be->info;
-    plan->weights = pol_backend_weights(in->be);
-    pol_memory_plan(c, in->be, in->max_tokens, in->max_seq_len, host_bytes(o, in, c), o->memory_limit, &plan->memory);
-    POL_TRY(pol_memory_check(in->ctx, o->model, &plan->memory));
+    POL_TRY(plan_devices(o, in, plan));
     plan->units = in->units->n;
     for (int k = 0; k < POL_UNIT_KINDS; k++)
         plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
@@ -84,10 +155,10 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
         (double)((plan->sequences[POL_PURPOSE_LEARN] + plan->sequences[POL_PURPOSE_HELD_OUT]) * o->seq_len);
     const double tokens_eval = (double)(plan->sequences[POL_PURPOSE_EVAL] * in->eval.seq_len);
     plan->tokens = (int64_t)(tokens_init + tokens_masked + tokens_eval);
-    double rate;
-    POL_TRY(measure_rate(in->be, c, pol_min_i64(in->max_tokens, 1024), &rate));
+    double first, all;
+    POL_TRY(measure_rates(in, &first, &all));
     /* A quarter more than the matrix products, as measured by bench/. */
-    plan->seconds = 1.25 * (tokens_init * blocks + tokens_masked * masked + tokens_eval * whole) / rate;
+    plan->seconds = 1.25 * (tokens_init * blocks / first + (tokens_masked * masked + tokens_eval * whole) / all);
     return POL_OK;
 }
 

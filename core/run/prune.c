@@ -31,15 +31,18 @@ static pol_status look(void *user, const uint8_t *mask, const int64_t *index, in
     return pol_job_look(r, mask, index, 0, n, loss);
 }
 
-static pol_status settle(void *user) { return pol_job_settle(user); }
-static void drop(void *user) { pol_job_drop(user); }
+static pol_status settle(void *user) { return pol_replicas_settle(&((pol_job *)user)->replicas); }
+static void drop(void *user) { pol_replicas_drop(&((pol_job *)user)->replicas); }
+
+/* Its order of units is that of all. */
+static const pol_model *first_model(const pol_job *r) { return r->replicas.of[0].model; }
 
 static void snapshot(pol_job *r)
 {
     if (r->trainer)
         pol_trainer_get(r->trainer, &r->ck.step, &r->ck.estimator);
     memcpy(r->ck.s, r->dist->s, (size_t)r->ck.n_units * sizeof *r->ck.s);
-    pol_model_get_order(r->model, r->ck.order);
+    pol_model_get_order(first_model(r), r->ck.order);
     memcpy(r->ck.sequences, r->sequences, sizeof r->sequences);
     r->ck.seconds = pol_seconds() - r->started;
     r->begun = true;
@@ -94,8 +97,11 @@ static pol_status metric_probabilities(pol_job *r)
     if (!values)
         return POL_ENOMEM;
     double passes = 0;
-    pol_status s = pol_metric_compute(r->forward, r->o.init, &r->in.init, r->o.granularity, r->in.init_keep,
-                                      r->o.learn.seed, values, &passes);
+    pol_status s = pol_metric_compute(r->replicas.of[0].forward, r->o.init, &r->in.init, r->o.granularity,
+                                      r->in.init_keep, r->o.learn.seed, values, &passes);
+    s = pol_replicas_on(&r->replicas, 0, s);
+    if (s == POL_OK)
+        s = pol_replicas_follow_first(&r->replicas);
     if (s == POL_OK)
         pol_init_from_metric(r->dist, r->o.init, values, r->in.init_keep);
     r->sequences[POL_PURPOSE_INIT] += (int64_t)passes;
@@ -118,7 +124,7 @@ static pol_status fingerprint(pol_job *r, char out[33])
 static pol_status begin(pol_job *r)
 {
     const pol_units *u = r->in.units;
-    POL_TRY(pol_checkpoint_init(r->ctx, u->n, pol_model_order_size(r->model), &r->ck));
+    POL_TRY(pol_checkpoint_init(r->ctx, u->n, pol_model_order_size(first_model(r)), &r->ck));
     POL_TRY(fingerprint(r, r->ck.settings));
     stage(r, "dense model");
     POL_TRY(pol_job_measure(r, NULL, 0, &r->result->dense));
@@ -149,7 +155,7 @@ static pol_status restore(pol_job *r, const json_t *old)
     char settings[33];
     POL_TRY(pol_job_read_results(r, old));
     POL_TRY(pol_mask_read(r->ctx, r->folder.initial, u, &granularity, r->mask, r->initial_s));
-    POL_TRY(pol_checkpoint_read(r->ctx, r->folder.checkpoint, u->n, pol_model_order_size(r->model), &r->ck));
+    POL_TRY(pol_checkpoint_read(r->ctx, r->folder.checkpoint, u->n, pol_model_order_size(first_model(r)), &r->ck));
     POL_TRY(fingerprint(r, settings));
     POL_TRY(pol_checkpoint_check_settings(r->ctx, r->folder.checkpoint, &r->ck, settings));
     memcpy(r->dist->s, r->ck.s, (size_t)u->n * sizeof *r->dist->s);
@@ -157,8 +163,8 @@ static pol_status restore(pol_job *r, const json_t *old)
     r->started -= r->ck.seconds;
     if (r->trainer)
         POL_TRY(pol_trainer_set(r->trainer, r->ck.step, &r->ck.estimator));
-    POL_TRY(pol_model_set_order(r->model, r->ck.order));
-    pol_job_note_device(r, old);
+    POL_TRY(pol_replicas_set_order(&r->replicas, r->ck.order));
+    pol_job_note_devices(r, old);
     r->begun = true;
     return POL_OK;
 }
@@ -228,7 +234,7 @@ static pol_status finish(pol_job *r)
     memcpy(r->result->sequences, r->sequences, sizeof r->sequences);
     r->result->seconds = pol_seconds() - r->started;
     r->result->peak_bytes = pol_memory_peak();
-    r->result->peak_device_bytes = r->in.be->bytes_peak;
+    r->result->peak_device_bytes = pol_job_peak_device_bytes(r);
     return pol_job_write_json(r, "done");
 }
 
@@ -237,8 +243,8 @@ static pol_status load(pol_job *r)
     const pol_units *u = r->in.units;
     const pol_losses losses = {.look = look, .settle = settle, .drop = drop, .user = r};
     stage(r, "loading weights");
-    POL_TRY(pol_model_load(r->in.src, r->in.be, &r->model));
-    POL_TRY(pol_forward_new(r->model, r->in.max_tokens, r->in.max_seq_len, &r->forward));
+    POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.n_devices, r->in.max_tokens, r->in.max_seq_len,
+                              &r->replicas));
     POL_TRY(pol_distribution_new(u, r->o.granularity, &r->dist));
     if (r->o.learn.steps)
         POL_TRY(pol_trainer_new(r->ctx, &r->o.learn, r->dist, r->in.n_learn, &losses, &r->trainer));
@@ -345,8 +351,7 @@ pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_pr
     const pol_status closed = pol_step_log_close(&r.log);
     pol_trainer_free(r.trainer);
     pol_distribution_free(r.dist);
-    pol_forward_free(r.forward);
-    pol_model_free(r.model);
+    pol_replicas_close(&r.replicas);
     pol_inputs_close(&r.in);
     pol_checkpoint_free(&r.ck);
     pol_run_folder_close(&r.folder);

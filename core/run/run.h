@@ -35,7 +35,8 @@ typedef struct pol_inputs {
     pol_context *ctx;
     pol_source *src;
     pol_tokenizer *tok;
-    pol_backend *be;
+    pol_backend **devices; /* of one kind of backend; passes are dealt out to them */
+    int64_t n_devices;
     pol_units *units;
     pol_sequences text;               /* calibration, all of it */
     int64_t n_learn;                  /* the first ones are learnt from, the last held_out judge */

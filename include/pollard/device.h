@@ -54,7 +54,8 @@ POL_API void pol_backend_list_free(pol_context *ctx, pol_backend_summary *list);
 typedef struct pol_backend pol_backend;
 
 typedef struct pol_backend_options {
-    const char *name;   /* "auto" or NULL: the first usable device that is no CPU, of any backend; else cpu */
+    const char *name;   /* "auto" or NULL: the first usable device that is no CPU, of any backend (cuda before opencl);
+                         * else cpu */
     const char *device; /* index within the backend, or name; NULL = its first usable one that is no CPU, else the first
                          * usable. A part of a name will do, in either case, where only one device has it; an index
                          * needs `name` */
@@ -69,9 +70,15 @@ POL_API extern const char *const pol_weight_names[]; /* what `weights` may say; 
  * for and is not there, or is one of several of that name; POL_EUNSUPPORTED: it cannot be used; POL_EDEVICE: its driver
  * fails. Other devices are then not tried. */
 POL_API pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_backend **out);
-POL_API void pol_backend_close(pol_backend *be);                        /* takes NULL */
-POL_API const pol_device_info *pol_backend_info(const pol_backend *be); /* lives as long as `be` */
-POL_API const char *pol_backend_weights(const pol_backend *be);         /* "f32", "f16" or "bf16"; a literal */
+POL_API void pol_backend_close(pol_backend *be); /* takes NULL */
+/* Several devices of one backend, for a run that deals its passes out to them: o->device names them with commas
+ * between, "0,2,3", or is "all": all usable ones that are no CPU, of the backend that would be taken for one device.
+ * Otherwise as pol_backend_open. POL_EARG: one is named twice, or they are of several backends. On success *out, of *n
+ * >= 1, is yours: pol_backend_close_all(). */
+POL_API pol_status pol_backend_open_all(pol_context *ctx, const pol_backend_options *o, pol_backend ***out, int64_t *n);
+POL_API void pol_backend_close_all(pol_context *ctx, pol_backend **list, int64_t n); /* takes NULL */
+POL_API const pol_device_info *pol_backend_info(const pol_backend *be);              /* lives as long as `be` */
+POL_API const char *pol_backend_weights(const pol_backend *be); /* "f32", "f16" or "bf16"; a literal */
 
 #ifdef __cplusplus
 }

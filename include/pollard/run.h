@@ -70,9 +70,9 @@ typedef struct pol_prune_settings {
     int64_t checkpoint_every; /* steps; 0 = as time passes, about once in two minutes */
 
     /* the machine */
-    int64_t batch; /* sequences that go through the model at a time, at most */
-    pol_backend_options backend;
-    uint64_t memory_limit; /* bytes, as in pol_memory_plan; 0 = none */
+    int64_t batch;               /* sequences that go through the model at a time, at most */
+    pol_backend_options backend; /* of one device or several: pol_backend_open_all() */
+    uint64_t memory_limit;       /* bytes of each device, as in pol_memory_plan; 0 = none */
 } pol_prune_settings;
 
 /* The preset of a method; model, data, out and keep are left to the caller. */
@@ -81,11 +81,15 @@ POL_API void pol_prune_defaults(pol_method method, pol_prune_settings *o);
  * file: POL_EARG naming setting and value. pol_prune and pol_prune_plan call it themselves, on a copy. */
 POL_API pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o);
 
+enum { POL_DEVICES_BYTES = 256 };
+
 typedef struct pol_plan {
-    pol_device_info device;
-    const char *weights; /* what they are stored as: pol_backend_weights() */
-    pol_memory memory;
-    int64_t units, variables; /* in all; that are learnt */
+    pol_device_info device;          /* of several, the one with least memory to spare */
+    int64_t n_devices;               /* that passes are dealt out to, each with the whole model */
+    char devices[POL_DEVICES_BYTES]; /* for people: "4 x NAME" */
+    const char *weights;             /* what they are stored as: pol_backend_weights() */
+    pol_memory memory;               /* of `device` */
+    int64_t units, variables;        /* in all; that are learnt */
     int64_t steps;
     int64_t sequences[POL_PURPOSES]; /* forward sequences */
     int64_t tokens;                  /* of all of them */
@@ -108,7 +112,7 @@ typedef struct pol_prune_result {
     int64_t steps, chosen_step;
     double seconds;
     uint64_t peak_bytes;        /* resident memory of the process, its highest */
-    uint64_t peak_device_bytes; /* of buffers on the device */
+    uint64_t peak_device_bytes; /* of buffers on the device that had most */
 } pol_prune_result;
 
 /* What the caller is told. Any may be NULL. */
@@ -126,8 +130,8 @@ typedef struct pol_prune_observer {
 POL_API pol_status pol_prune_plan(pol_context *ctx, const pol_prune_settings *o, pol_plan *plan);
 
 /* The run. POL_EINTERRUPTED after pol_context_stop(): the state is saved, `resume` goes on and ends bit for bit where
- * an uninterrupted run on as many threads would. On a failure before the first checkpoint the folder is removed, if
- * this call made it; after it, the last checkpoint stands. */
+ * an uninterrupted run on as many threads would, however many devices of the same kind. On a failure before the first
+ * checkpoint the folder is removed, if this call made it; after it, the last checkpoint stands. */
 POL_API pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch,
                              pol_prune_result *result);
 

@@ -1,12 +1,12 @@
-/* test_cli_devices.c - `pollard devices`, and asking for one, on a machine without any OpenCL driver: the loader is
- * shown an empty place. */
+/* test_cli_devices.c - `pollard devices`, and asking for one, on a machine without any OpenCL driver and without
+ * modules: both are looked for in an empty place. */
 #include "program.h"
 
-enum { COUNT_BACKENDS = 2 };
+enum { COUNT_BACKENDS = 3 };
 
 static int setup_without_drivers(void **state)
 {
-    if (cli_setup(state))
+    if (cli_setup(state) || setenv("POLLARD_MODULE_DIR", "/nonexistent", 1))
         return -1;
     return setenv("OCL_ICD_VENDORS", "/nonexistent", 1) || setenv("OCL_ICD_FILENAMES", "", 1);
 }
@@ -60,6 +60,10 @@ static void no_driver_is_no_error(void **state)
     assert_call(t, 0, "devices");
     assert_says(t->out, "opencl  -  ");
     assert_says(t->out, note);
+    assert_false(json_is_true(at(backend(j, "cuda"), "built")));
+    assert_says(text(backend(j, "cuda"), "note"), "libpollard-cuda.so is not in POLLARD_MODULE_DIR");
+    assert_says(t->out, "cuda    -  libpollard-cuda.so is not in");
+    refused(t, 2, "eval @model --text @held-out --backend cuda --quiet", "backend cuda: libpollard-cuda.so is not in");
     /* Asked for by name it is: in each command, and the CPU is not taken instead. */
     refused(t, 2, "eval @model --text @held-out --backend opencl --quiet", "backend opencl", note);
     refused(t, 2, "eval @model --text @held-out --backend opencl --device 0 --quiet", "backend opencl", note);
@@ -86,9 +90,12 @@ static void devices_by_name(void **state)
     assert_call(t, 0, "eval @model --text @held-out --limit 1 --backend cpu --device 0");
     assert_says(t->out, "\ncpu 0: ");
     refused(t, 2, "estimate @model --keep 0.6 --device 0", "--backend says whose device 0 is meant");
+    refused(t, 2, "estimate @model --keep 0.6 --backend cpu --device 0,0", "cpu 0 (", "is named twice");
+    assert_call(t, 0, "estimate @model --keep 0.6 --backend cpu --device all");
+    assert_says(t->out, "plan    device     cpu 0: ");
     refused(t, 2, "estimate @model --keep 0.6 --backend cpu --device 1", "device: '1' is none of the devices: cpu 0");
     refused(t, 2, "estimate @model --keep 0.6 --device abacus", "'abacus' is none of the devices: cpu 0 (");
-    refused(t, 2, "estimate @model --keep 0.6 --backend abacus", "'abacus' is none of opencl, cpu, auto");
+    refused(t, 2, "estimate @model --keep 0.6 --backend abacus", "'abacus' is none of cuda, opencl, cpu, auto");
 }
 
 /* What a run took of the device's memory is what its estimate said. */

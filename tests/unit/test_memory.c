@@ -157,9 +157,9 @@ static void test_refused_before_any_buffer(void **state)
     pol_ops ops;
     pol_plan plan;
     open_inputs(&f);
-    record(f.in.be, &ops);
-    const pol_device_info d = f.in.be->info;
-    pol_device_info *now = &f.in.be->info;
+    record(f.in.devices[0], &ops);
+    const pol_device_info d = f.in.devices[0]->info;
+    pol_device_info *now = &f.in.devices[0]->info;
     assert_ok(f.ctx, pol_plan_make(&f.o, &f.in, &plan));
     assert_true(asked.calls > 0); /* the rate was measured */
     const pol_memory need = plan.memory;
@@ -199,7 +199,7 @@ static void test_planned_is_taken(void **state)
     pol_forward *forward;
     open_inputs(&f);
     assert_ok(f.ctx, pol_plan_make(&f.o, &f.in, &plan));
-    pol_backend *be = f.in.be;
+    pol_backend *be = f.in.devices[0];
     record(be, &ops);
     assert_ok(f.ctx, pol_model_load(f.in.src, be, &m));
     assert_int_equal(be->bytes_in_use, plan.memory.weight_bytes);

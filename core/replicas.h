@@ -1,0 +1,46 @@
+/* replicas.h - a model on several devices of one kind, whole on each: passes are dealt out to them.
+ *
+ * Every replica goes through the same masks in the same order. So its units lie in the same order as those of the
+ * others, its sums run in that order, and a value does not tell which of them computed it. The price is memory, and a
+ * change of mask on each device for its share of the passes under it.
+ */
+#ifndef POL_REPLICAS_H
+#define POL_REPLICAS_H
+
+#include "core/backend.h"
+#include "pollard/model.h"
+
+typedef struct pol_replica {
+    pol_model *model;
+    pol_forward *forward;
+} pol_replica;
+
+typedef struct pol_replicas {
+    pol_context *ctx;
+    pol_replica *of; /* [n] */
+    int64_t n;
+    int64_t next; /* whose turn it is */
+} pol_replicas;
+
+/* Reads the weights once a device; after the first they come from the system's cache of the file. `devices` are
+ * borrowed. A failure on one of several devices names it, here and in all that follows. On failure *r is zeroed. */
+pol_status pol_replicas_open(pol_source *src, pol_backend *const *devices, int64_t n, int64_t max_tokens,
+                             int64_t max_seq_len, pol_replicas *r);
+void pol_replicas_close(pol_replicas *r); /* takes a zeroed one */
+
+pol_status pol_replicas_set_mask(pol_replicas *r, const uint8_t *mask);
+pol_status pol_replicas_set_order(pol_replicas *r, const int32_t *order);
+/* After work on the first replica alone: the others take over its order. All are dense then. */
+pol_status pol_replicas_follow_first(pol_replicas *r);
+
+/* The status of something done on replica i alone; of a failure the sentence gets the device in front, where there are
+ * several. */
+pol_status pol_replicas_on(const pol_replicas *r, int64_t i, pol_status s);
+
+/* pol_forward_queue, _settle and _drop, on the replicas in turn. Settling begins the next round with the first, so that
+ * equal rounds are dealt out equally. */
+pol_status pol_replicas_queue(pol_replicas *r, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss);
+pol_status pol_replicas_settle(pol_replicas *r);
+void pol_replicas_drop(pol_replicas *r);
+
+#endif
