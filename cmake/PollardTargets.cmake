@@ -2,8 +2,8 @@
 add_library(pollard_settings INTERFACE)
 target_include_directories(pollard_settings INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include ${CMAKE_BINARY_DIR}/include)
 target_compile_definitions(pollard_settings INTERFACE _GNU_SOURCE)
-target_compile_options(pollard_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes
-                                                  -Wvla -fno-math-errno -ffp-contract=off)
+target_compile_options(pollard_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wvla -fno-math-errno -ffp-contract=off
+                                                  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes$<SEMICOLON>-Wmissing-prototypes>)
 # clang warns of a loop marked simd that it leaves scalar, as it does below -O2; that is slow, not wrong.
 target_compile_options(pollard_settings INTERFACE $<$<C_COMPILER_ID:Clang>:-Wno-pass-failed>)
 if(POLLARD_WERROR)

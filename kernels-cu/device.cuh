@@ -2,19 +2,21 @@
  *
  * The kernels are written in a dialect that a C++ compiler takes too, so that tests can run them on the processor
  * (tests/cuda/sim): launches go through launch(), never <<<>>>; shared memory is asked for with shared_memory(), and is
- * always dynamic; no inline PTX. With POLLARD_CUDA_SIM the toolkit's headers and the two marked parts below are those of
- * the simulator, which checks what it hands out: bounds, what was never written, races.
+ * always dynamic; no inline PTX. With POLLARD_CUDA_SIM the toolkit's headers and the two marked parts below are those
+ * of the simulator, which checks what it hands out: bounds, what was never written, races.
  */
 #ifndef POL_DEVICE_CUH
 #define POL_DEVICE_CUH
 
 #include <cuda_bf16.h>
+#include <cuda_pipeline.h>
 #include <cuda_runtime.h>
+#include <mma.h>
 
 #include "kernels-cu/kernels.h"
 
 #ifdef POLLARD_CUDA_SIM
-#include "sim_kernel.h" /* shared_array, shared_memory, launch: as below */
+#include "sim_kernel.h" /* what follows here, to the same effect */
 #else
 
 /* Elements of shared memory that a kernel indexes; p + n is the array from its n-th element on. */
@@ -24,9 +26,40 @@ template <class T> using shared_array = T *;
  * asked for must reach to its end. */
 template <class T> static __device__ __forceinline__ shared_array<T> shared_memory(size_t at, size_t n)
 {
-    extern __shared__ __align__(16) unsigned char pol_shared_bytes[];
+    extern __shared__ __align__(32) unsigned char pol_shared_bytes[];
     (void)n;
     return reinterpret_cast<T *>(pol_shared_bytes + at);
+}
+
+/* Sixteen rows of a tile from shared memory into a fragment, and back: `ld` elements from one row (column, where the
+ * fragment is col_major) to the next, a multiple of 16 bytes; the first lies at a multiple of 32 bytes. */
+template <class Use, class Layout>
+static __device__ __forceinline__ void load_tile(nvcuda::wmma::fragment<Use, 16, 16, 16, __nv_bfloat16, Layout> &tile,
+                                                 shared_array<__nv_bfloat16> from, unsigned ld)
+{
+    nvcuda::wmma::load_matrix_sync(tile, from, ld);
+}
+
+static __device__ __forceinline__ void
+load_tile(nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> &tile, shared_array<float> from,
+          unsigned ld)
+{
+    nvcuda::wmma::load_matrix_sync(tile, from, ld, nvcuda::wmma::mem_row_major);
+}
+
+static __device__ __forceinline__ void
+store_tile(shared_array<float> to, const nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> &tile,
+           unsigned ld)
+{
+    nvcuda::wmma::store_matrix_sync(to, tile, ld, nvcuda::wmma::mem_row_major);
+}
+
+/* Copies N elements (4, 8 or 16 bytes, both sides a multiple of that) into shared memory while the thread goes on:
+ * until
+ * __pipeline_wait_prior(), and for other threads until a barrier after it, nobody may touch them. */
+template <int N = 1, class T> static __device__ __forceinline__ void copy_async(shared_array<T> to, const T *from)
+{
+    __pipeline_memcpy_async(to, from, N * sizeof(T));
 }
 
 enum { SHARED_WITHOUT_ASKING = 48 << 10 }; /* bytes of dynamic shared memory that any kernel may have */
