@@ -64,9 +64,9 @@ static pol_status cpu_host_new(pol_backend *be, size_t bytes, void **out)
 
 static void cpu_host_free(pol_backend *be, void *p) { pol_free(be->ctx, p); }
 
-static pol_status cpu_stream(pol_backend *be, pol_buf *dst, const void *src)
+static pol_status cpu_stream(pol_backend *be, pol_buf *dst, const void *src, int64_t n)
 {
-    return cpu_upload(be, dst, 0, src, dst->n);
+    return cpu_upload(be, dst, 0, src, n);
 }
 
 static pol_status cpu_stream_wait(pol_backend *be, pol_buf *dst)

@@ -180,12 +180,12 @@ typedef struct pol_ops {
     pol_status (*pass_end)(pol_backend *be, pol_status so_far);
 
     /* Optional, all four or none: weights that stay in host memory and visit the device. host_new gives host memory
-     * that the device can read at full speed. stream_in queues a copy of dst->n elements, already of dst's type, into dst,
-     * to run beside the ops called after it and after all called before it; src stays as it is until then. stream_wait:
-     * ops called from here on find dst filled. */
+     * that the device can read at full speed. stream_in queues a copy of n elements, already of dst's type, into dst from
+     * its first on, to run beside the ops called after it and after all called before it; src stays as it is until
+     * then. stream_wait: ops called from here on find dst filled. */
     pol_status (*host_new)(pol_backend *be, size_t bytes, void **out);
     void (*host_free)(pol_backend *be, void *p);
-    pol_status (*stream_in)(pol_backend *be, pol_buf *dst, const void *src);
+    pol_status (*stream_in)(pol_backend *be, pol_buf *dst, const void *src, int64_t n);
     pol_status (*stream_wait)(pol_backend *be, pol_buf *dst);
 } pol_ops;
 
@@ -227,7 +227,7 @@ bool pol_can_stream(const pol_backend *be);
 /* POL_EUNSUPPORTED where pol_can_stream() is false. */
 pol_status pol_host_new(pol_backend *be, size_t bytes, void **out);
 void pol_host_free(pol_backend *be, void *p); /* takes NULL */
-pol_status pol_stream_in(pol_backend *be, pol_buf *dst, const void *src);
+pol_status pol_stream_in(pol_backend *be, pol_buf *dst, const void *src, int64_t n);
 pol_status pol_stream_wait(pol_backend *be, pol_buf *dst);
 pol_status pol_embed(pol_backend *be, const pol_embed_args *a);
 pol_status pol_rmsnorm(pol_backend *be, const pol_rmsnorm_args *a);

@@ -127,11 +127,11 @@ void pol_host_free(pol_backend *be, void *p)
         be->ops->host_free(be, p);
 }
 
-pol_status pol_stream_in(pol_backend *be, pol_buf *dst, const void *src)
+pol_status pol_stream_in(pol_backend *be, pol_buf *dst, const void *src, int64_t n)
 {
     POL_TRY(check_can_stream(be));
-    POL_TRY(check_range(be, "stream", dst, 0, dst ? dst->n : 0));
-    return dst->n ? be->ops->stream_in(be, dst, src) : POL_OK;
+    POL_TRY(check_range(be, "stream", dst, 0, n));
+    return n ? be->ops->stream_in(be, dst, src, n) : POL_OK;
 }
 
 pol_status pol_stream_wait(pol_backend *be, pol_buf *dst)

@@ -133,7 +133,7 @@ pol_status sync_cuda(pol_backend *be);
 /* stream.c */
 pol_status host_new_cuda(pol_backend *be, size_t bytes, void **out);
 void host_free_cuda(pol_backend *be, void *p);
-pol_status stream_in_cuda(pol_backend *be, pol_buf *dst, const void *src);
+pol_status stream_in_cuda(pol_backend *be, pol_buf *dst, const void *src, int64_t n);
 pol_status stream_wait_cuda(pol_backend *be, pol_buf *dst);
 void cu_stream_forget(cu *c, cu_buf *b); /* before b's memory serves something else */
 

@@ -29,7 +29,7 @@ void host_free_cuda(pol_backend *be, void *p)
     cudaFreeHost(p);
 }
 
-pol_status stream_in_cuda(pol_backend *be, pol_buf *dst, const void *src)
+pol_status stream_in_cuda(pol_backend *be, pol_buf *dst, const void *src, int64_t n)
 {
     cu *c = cu_of(be);
     cu_buf *b = (cu_buf *)dst;
@@ -38,7 +38,7 @@ pol_status stream_in_cuda(pol_backend *be, pol_buf *dst, const void *src)
         CU_TRY(be->ctx, "stream", cudaEventCreateWithFlags, &b->filled, cudaEventDisableTiming);
     CU_TRY(be->ctx, "stream", cudaEventRecord, c->computed, c->compute);
     CU_TRY(be->ctx, "stream", cudaStreamWaitEvent, c->copy, c->computed, 0);
-    CU_TRY(be->ctx, "stream", cudaMemcpyAsync, b->data, src, (size_t)dst->n * pol_dtype_size(dst->dtype),
+    CU_TRY(be->ctx, "stream", cudaMemcpyAsync, b->data, src, (size_t)n * pol_dtype_size(dst->dtype),
            cudaMemcpyHostToDevice, c->copy);
     CU_TRY(be->ctx, "stream", cudaEventRecord, b->filled, c->copy);
     return POL_OK;

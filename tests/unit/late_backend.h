@@ -27,6 +27,12 @@ typedef struct late_flight {
     size_t bytes;
 } late_flight;
 
+typedef struct late_stream {
+    pol_buf *dst;
+    const void *src;
+    int64_t n;
+} late_stream;
+
 /* One device a program. */
 static struct {
     const pol_ops *real;
@@ -34,7 +40,7 @@ static struct {
     int64_t syncs, downloads_late, streams, swaps, uploads;
     late_flight flights[LATE_FLIGHTS]; /* to the host */
     int64_t n_flights;
-    late_flight streamed[64]; /* to buffers; dst is the pol_buf */
+    late_stream streamed[64]; /* to buffers */
     int64_t n_streamed;
     bool replays; /* a key that comes again is served from what was recorded */
     int64_t n_replayed;
@@ -138,20 +144,22 @@ static pol_status late_sync(pol_backend *be)
     return late.real->sync(be);
 }
 
-/* Until it is waited for a streamed buffer holds nothing of use. */
-static pol_status late_stream_in(pol_backend *be, pol_buf *dst, const void *src)
+/* Until it is waited for a streamed buffer holds nothing of use. What nobody waited for makes room for what comes. */
+static pol_status late_stream_in(pol_backend *be, pol_buf *dst, const void *src, int64_t n)
 {
     assert_null(late.open);
     POL_TRY(late_fault(be, "stream_in"));
     late.streams++;
-    for (int64_t i = 0; i < late.n_streamed; i++)
-        assert_ptr_not_equal(late.streamed[i].dst, dst); /* nobody wanted what came before */
-    assert_true(late.n_streamed < (int64_t)POL_COUNT(late.streamed));
-    late.streamed[late.n_streamed++] = (late_flight){.dst = dst, .data = (void *)(uintptr_t)src};
+    int64_t at = 0;
+    while (at < late.n_streamed && late.streamed[at].dst != dst)
+        at++;
+    assert_true(at < (int64_t)POL_COUNT(late.streamed));
+    late.n_streamed += at == late.n_streamed;
+    late.streamed[at] = (late_stream){.dst = dst, .src = src, .n = n};
     const size_t bytes = (size_t)dst->n * pol_dtype_size(dst->dtype);
     void *poison = malloc(bytes);
-    memset(poison, 0xff, bytes); /* NaN */
-    const pol_status s = late.real->stream_in(be, dst, poison);
+    memset(poison, 0xff, bytes); /* NaN, also where the copy will not reach */
+    const pol_status s = late.real->stream_in(be, dst, poison, dst->n);
     free(poison);
     return s;
 }
@@ -162,9 +170,10 @@ static pol_status late_stream_wait(pol_backend *be, pol_buf *dst)
     POL_TRY(late_fault(be, "stream_wait"));
     for (int64_t i = 0; i < late.n_streamed; i++)
         if (late.streamed[i].dst == dst) {
-            const void *src = late.streamed[i].data;
+            const late_stream arrived = late.streamed[i];
             late.streamed[i] = late.streamed[--late.n_streamed];
-            POL_TRY(late.real->stream_in(be, dst, src));
+            POL_TRY(late.real->stream_in(be, dst, arrived.src, arrived.n));
+            break;
         }
     return late.real->stream_wait(be, dst);
 }
