@@ -9,9 +9,12 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string>
 #include <vector>
 
 enum { LANES = 32, MAX_THREADS = 1024 };
@@ -428,11 +431,15 @@ void sim_run_grid(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes
             sim_fiber_restart(&e->threads[(size_t)i]->fiber, live);
 }
 
-std::string sim_kernel_name(const char *arguments, const char *file, int line)
+const char *sim_kernel_name(const char *arguments, const char *file, int line)
 {
     size_t n = 0;
     for (int depth = 0; arguments[n] && (arguments[n] != ',' || depth > 0); n++)
         depth += (arguments[n] == '<') - (arguments[n] == '>');
     const char *slash = strrchr(file, '/');
-    return std::string(arguments, n) + " (" + (slash ? slash + 1 : file) + ":" + std::to_string(line) + ")";
+    static std::mutex lock;
+    static std::set<std::string> names;
+    const std::lock_guard<std::mutex> hold(lock);
+    return names.insert(std::string(arguments, n) + " (" + (slash ? slash + 1 : file) + ":" + std::to_string(line) + ")")
+        .first->c_str();
 }

@@ -9,7 +9,6 @@
 #include <cuda_runtime.h>
 #include <mma.h>
 
-#include <string>
 #include <tuple>
 #include <type_traits>
 
@@ -124,11 +123,11 @@ static inline void store_tile(shared_array<float> to, const nvcuda::wmma::tile_s
 
 enum { SHARED_WITHOUT_ASKING = 48 << 10 };
 
-/* The first of a launch's arguments as they are spelt, and where the launch is: "NAME (FILE:LINE)". */
-std::string sim_kernel_name(const char *arguments, const char *file, int line);
+/* The first of a launch's arguments as they are spelt, and where the launch is: "NAME (FILE:LINE)". Stays. */
+const char *sim_kernel_name(const char *arguments, const char *file, int line);
 
 template <class... P, class... A>
-static cudaError_t sim_launch(const std::string &name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+static cudaError_t sim_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                               cudaStream_t stream, A... a)
 {
     cudaError_t e = cudaSuccess;
@@ -139,8 +138,8 @@ static cudaError_t sim_launch(const std::string &name, void (*kernel)(P...), dim
     if (e != cudaSuccess)
         return e;
     const std::tuple<P...> arguments{P(a)...};
-    return sim_enqueue(stream, name.c_str(), [=] {
-        sim_run_grid(name.c_str(), grid, block, shared_bytes, [&] { std::apply(kernel, arguments); });
+    return sim_enqueue(stream, name, [=] {
+        sim_run_grid(name, grid, block, shared_bytes, [&] { std::apply(kernel, arguments); });
     });
 }
 
