@@ -36,7 +36,7 @@ typedef struct cu_profile {
     bool timing; /* device time by op: cu_times(); then nothing is recorded */
 } cu_profile;
 
-/* One op in the time table. */
+/* One op in the time table. A product inside an op has a time of its own: those of the loss are CU_PROJECT's. */
 typedef enum cu_op {
     CU_EMBED,
     CU_RMSNORM,

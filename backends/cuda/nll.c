@@ -16,7 +16,6 @@ pol_status nll_cuda(pol_backend *be, const pol_nll_args *a)
     cu *c = cu_of(be);
     float *logits = cu_at(a->scratch), *kept = logits + a->T * pol_min_i64(a->slice, a->V);
     cu_nll k = {.nll = cu_at(a->nll), .kept = kept, .logits = logits, .target = cu_at(a->target), .T = a->T};
-    POL_TRY(cu_begin(c, CU_NLL));
     for (k.first = 0; k.first < a->V; k.first += k.n) {
         k.n = pol_min_i64(a->slice, a->V - k.first);
         k.last = k.first + k.n == a->V;
@@ -28,7 +27,9 @@ pol_status nll_cuda(pol_backend *be, const pol_nll_args *a)
                               .N = k.n,
                               .K = a->C,
                               .y_f32 = true};
+        POL_TRY(cu_begin(c, CU_PROJECT));
         POL_TRY(cu_multiply(c, "nll", &p));
+        POL_TRY(cu_begin(c, CU_NLL));
         CU_TRY(be->ctx, "nll", pol_cu_nll, c->compute, &k);
     }
     return POL_OK;

@@ -79,6 +79,7 @@ pol_status project_swiglu_cuda(pol_backend *be, const pol_project_swiglu_args *a
                           .K = a->C};
     const cu_swiglu k = {.h = cu_at(a->h), .gu = p.y, .T = a->T, .kept = a->kept, .padded = a->padded};
     POL_TRY(project(c, "project_swiglu", &p, cu_at(a->bias)));
+    POL_TRY(cu_begin(c, CU_SWIGLU));
     CU_TRY(be->ctx, "project_swiglu", pol_cu_swiglu, c->compute, &k);
     return POL_OK;
 }
