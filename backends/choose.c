@@ -155,6 +155,7 @@ pol_status pol_devices_choose(pol_context *ctx, const char *backend, const char 
         return choose_all(ctx, backend, list, n, out, n_out);
     pol_status s = POL_OK;
     for (const char *at = devices, *end; at && s == POL_OK; at = *end ? end + 1 : NULL) {
+        at += strspn(at, " ");
         end = strchrnul(at, ',');
         char *name = pol_strndup(ctx, at, (size_t)(end - at));
         s = name ? choose_next(ctx, backend, name, list, n, out, n_out) : POL_ENOMEM;

@@ -47,6 +47,6 @@ pol_status pol_job_write_json(pol_job *r, const char *status);
 pol_status pol_job_read_results(pol_job *r, const json_t *old);
 /* Keeps the devices that the run has been on before; one that goes on with another kind is said to. That is no
  * obstacle, but no number is then what one kind alone would have given. How many of a kind there are plays no part. */
-void pol_job_note_devices(pol_job *r, const json_t *old);
+pol_status pol_job_note_devices(pol_job *r, const json_t *old);
 
 #endif

@@ -110,19 +110,42 @@ static bool same_kind(const json_t *was, const json_t *is)
            json_equal(json_object_get(was, "names"), json_object_get(is, "names"));
 }
 
-void pol_job_note_devices(pol_job *r, const json_t *old)
+/* "BACKEND (NAME, NAME, ...". */
+static pol_status name_devices(const json_t *device, pol_bytes *out)
+{
+    size_t i;
+    json_t *name, *names = json_object_get(device, "names");
+    POL_TRY(pol_bytes_printf(out, "%s (%s", word(device, "backend"), word(device, "name")));
+    json_array_foreach(names, i, name) if (i)
+        POL_TRY(pol_bytes_printf(out, ", %s", json_is_string(name) ? json_string_value(name) : "?"));
+    return POL_OK;
+}
+
+static pol_status warn_of_others(pol_job *r, const json_t *was, const json_t *is)
+{
+    pol_bytes before = {.ctx = r->ctx}, now = {.ctx = r->ctx};
+    pol_status s = name_devices(was, &before);
+    if (s == POL_OK)
+        s = name_devices(is, &now);
+    if (s == POL_OK)
+        pol_log(r->ctx, POL_LOG_WARN,
+                "the run goes on with %s, weights in %s), so far it was with %s, %s): numbers round differently",
+                now.data, word(is, "weights"), before.data, word(was, "weights"));
+    pol_bytes_free(&before);
+    pol_bytes_free(&now);
+    return s;
+}
+
+pol_status pol_job_note_devices(pol_job *r, const json_t *old)
 {
     const json_t *was = json_object_get(old, "device"), *is = json_object_get(r->json, "device");
     json_t *earlier = json_object_get(old, "earlier_devices");
     if (json_is_array(earlier))
         json_object_set(r->json, "earlier_devices", earlier);
     if (same_kind(was, is))
-        return;
+        return POL_OK;
     earlier = json_is_array(earlier) ? json_deep_copy(earlier) : json_array();
     json_array_append_new(earlier, json_deep_copy(was));
     json_object_set_new(r->json, "earlier_devices", earlier);
-    pol_log(r->ctx, POL_LOG_WARN,
-            "the run goes on with %s (%s, weights in %s), so far it was with %s (%s, %s): numbers round differently",
-            word(is, "backend"), word(is, "name"), word(is, "weights"), word(was, "backend"), word(was, "name"),
-            word(was, "weights"));
+    return warn_of_others(r, was, is);
 }

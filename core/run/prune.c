@@ -164,7 +164,7 @@ static pol_status restore(pol_job *r, const json_t *old)
     if (r->trainer)
         POL_TRY(pol_trainer_set(r->trainer, r->ck.step, &r->ck.estimator));
     POL_TRY(pol_replicas_set_order(&r->replicas, r->ck.order));
-    pol_job_note_devices(r, old);
+    POL_TRY(pol_job_note_devices(r, old));
     r->begun = true;
     return POL_OK;
 }

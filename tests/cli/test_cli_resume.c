@@ -3,82 +3,12 @@
 
 #include "core/base/endian.h"
 #include "core/base/rng.h"
+#include "same_run.h"
 #include "stopping.h"
 
 #define SETTINGS                                                                                         \
     "@model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 " \
     "--eval-every 2 --eval @held-out --eval-limit 8 --threads 1 --quiet "
-
-/* ---- what must be equal ---- */
-
-/* The log without what a clock has measured. */
-static json_t *timeless_log(const cli *t, const char *run)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s/log.jsonl", run);
-    char *log = slurp(path(t, name), NULL);
-    json_t *lines = json_array();
-    for (char *line = log; *line; line = strchr(line, '\n') + 1) {
-        json_t *j = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
-        assert_non_null(j);
-        assert_int_equal(whole(j, "step"), json_array_size(lines));
-        json_object_del(j, "tokens_per_second");
-        json_array_append_new(lines, j);
-    }
-    free(log);
-    return lines;
-}
-
-static json_t *timeless_record(const cli *t, const char *run)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s/run.json", run);
-    json_t *j = load_json(t, name);
-    json_object_del(j, "started");
-    json_object_del(at(j, "results"), "seconds");
-    json_object_del(at(j, "results"), "peak_memory_bytes");
-    return j;
-}
-
-/* All of the checkpoint but the seconds and the checksum over them: estimator, probabilities, order, sequences used. */
-static char *timeless_checkpoint(const cli *t, const char *run, size_t *n)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s/checkpoint.bin", run);
-    char *c = slurp(path(t, name), n);
-    assert_in_range(*n, 160, SIZE_MAX);
-    memset(c + 144, 0, 8);
-    memset(c + *n - 8, 0, 8);
-    return c;
-}
-
-static void assert_same_run(const cli *t, const char *a, const char *b)
-{
-    static const char *const files[] = {"mask.json", "initial-mask.json"};
-    for (int i = 0; i < 2; i++) {
-        char x[64], y[64];
-        snprintf(x, sizeof x, "%s/%s", a, files[i]);
-        snprintf(y, sizeof y, "%s/%s", b, files[i]);
-        assert_same_file(t, x, y);
-    }
-    json_t *log_a = timeless_log(t, a), *log_b = timeless_log(t, b);
-    assert_true(json_equal(log_a, log_b));
-    json_t *run_a = timeless_record(t, a), *run_b = timeless_record(t, b);
-    if (!json_equal(run_a, run_b)) {
-        char *x = json_dumps(run_a, JSON_COMPACT), *y = json_dumps(run_b, JSON_COMPACT);
-        fail_msg("the records differ: %s and %s", x, y);
-    }
-    json_decref(log_a);
-    json_decref(log_b);
-    json_decref(run_a);
-    json_decref(run_b);
-    size_t n, m;
-    char *ck_a = timeless_checkpoint(t, a, &n), *ck_b = timeless_checkpoint(t, b, &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(ck_a, ck_b, n);
-    free(ck_a);
-    free(ck_b);
-}
 
 /* A run that is held after so many steps, or a few more. */
 static pid_t running(cli *t, const char *run, const char *options, int steps)

@@ -134,12 +134,81 @@ static void test_equal_names(void **state)
     chosen("opencl", NULL, list, 3, 0);
 }
 
+/* Expects those devices, in that order: "1 3". */
+static void chosen_together(const char *backend, const char *asked, const pol_device_info *list, int64_t n,
+                            const char *expected)
+{
+    const pol_device_info *out[16];
+    char got[64] = "";
+    int64_t n_out;
+    assert_ok(ctx, pol_devices_choose(ctx, backend, asked, list, n, out, &n_out));
+    for (int64_t i = 0; i < n_out; i++)
+        sprintf(got + strlen(got), "%s%d", i ? " " : "", (int)(out[i] - list));
+    assert_string_equal(got, expected);
+}
+
+static void refused_together(const char *backend, const char *asked, const pol_device_info *list, int64_t n,
+                             const char *text)
+{
+    const pol_device_info *out[16];
+    int64_t n_out;
+    const pol_status code = strstr(text, "cannot be used") ? POL_EUNSUPPORTED : POL_EARG;
+    assert_fails(ctx, pol_devices_choose(ctx, backend, asked, list, n, out, &n_out), code, text);
+}
+
+/* A server: four cards by CUDA, one of them of no use, the same by OpenCL, the processor twice. */
+static void test_several(void **state)
+{
+    (void)state;
+    enum { CUDA = 4, OPENCL = 4, N = 9 };
+    const pol_device_info list[N] = {
+        device("cuda", 0, "A100", POL_DEVICE_GPU),
+        device("cuda", 1, "A100", POL_DEVICE_GPU),
+        unusable(device("cuda", 2, "K80", POL_DEVICE_GPU), "compute capability 3.7; 8.0 is needed"),
+        device("cuda", 3, "H100", POL_DEVICE_GPU),
+        device("opencl", 0, "A100", POL_DEVICE_GPU),
+        device("opencl", 1, "pthread-EPYC", POL_DEVICE_CPU),
+        device("opencl", 2, "W6800", POL_DEVICE_GPU),
+        device("opencl", 3, "EPYC, another driver's", POL_DEVICE_CPU),
+        device("cpu", 0, "AMD EPYC", POL_DEVICE_CPU),
+    };
+    chosen_together(NULL, NULL, list, N, "0");
+    chosen_together(NULL, "all", list, N, "0 1 3"); /* of one backend; none that is of no use, none that is a CPU */
+    chosen_together("opencl", "all", &list[CUDA], OPENCL, "0 2");
+    chosen_together("opencl", "all", &list[CUDA + 3], 1, "0"); /* the processor, where there is nothing else */
+    chosen_together("cpu", "all", &list[N - 1], 1, "0");
+    chosen_together("cuda", "3,0,1", list, CUDA, "3 0 1");
+    chosen_together("cuda", "1", list, CUDA, "1");
+    chosen_together("cuda", "h100,0", list, CUDA, "3 0");
+    chosen_together("cuda", "h100, 0", list, CUDA, "3 0");
+    chosen_together(NULL, "h100", list, N, "3");
+    chosen_together("opencl", "2,pthread", &list[CUDA], OPENCL, "2 1");
+    refused_together("cuda", "0,1,0", list, CUDA, "device: cuda 0 (A100) is named twice");
+    refused_together("cuda", "3,H100", list, CUDA, "device: cuda 3 (H100) is named twice");
+    refused_together("cuda", "0,2", list, CUDA, "cuda 2 (K80) cannot be used: compute capability 3.7");
+    refused_together("cuda", "0,4", list, CUDA, "device: '4' is none of the devices: cuda 0 (A100), ");
+    refused_together("cuda", "0,,1", list, CUDA, "device: '' is none of the devices");
+    refused_together("cuda", ",0", list, CUDA, "device: '' is none of the devices");
+    refused_together("cuda", "0,all", list, CUDA, "device: 'all' stands for several devices, and one is wanted here");
+    refused_together("cuda", "A100,3", list, CUDA, "device: 'A100' is more than one; --backend and an index say which");
+    refused_together(NULL, "0,1", list, N, "--backend says whose device 0 is meant");
+    refused_together(
+        NULL, "h100,w6800", list, N,
+        "device: cuda 3 (H100) and opencl 2 (W6800) are of different backends: their numbers would differ");
+    refused_together("cuda", "all", &list[2], 1, "cuda 2 (K80) cannot be used");
+    refused_together("cuda", "all", list, 0, "there is none");
+    /* Where one is wanted. */
+    refused("cuda", "0,1", list, CUDA, "device: '0,1' stands for several devices, and one is wanted here");
+    refused("cuda", "all", list, CUDA, "device: 'all' stands for several devices");
+    chosen("opencl", "EPYC, another", &list[CUDA], OPENCL, 3); /* a comma may be in a name */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_device_named), cmocka_unit_test(test_accelerators_count_as_devices),
         cmocka_unit_test(test_index),           cmocka_unit_test(test_name),
-        cmocka_unit_test(test_equal_names),
+        cmocka_unit_test(test_equal_names),     cmocka_unit_test(test_several),
     };
     if (pol_context_new(NULL, &ctx) != POL_OK)
         return 1;

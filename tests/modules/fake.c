@@ -1,0 +1,103 @@
+/* fake.c - a module like the CUDA backend's: what it calls devices is the CPU backend, once more for each. So what
+ * several devices do can be tried on every machine, with numbers that are known.
+ *
+ * FAKE_DEVICES   how many there are (3)
+ * FAKE_ODD       the device of that index is of another kind
+ * FAKE_SMALL     the device of that index has 64 KiB of memory
+ * FAKE_BROKEN    the device of that index fails in its FAKE_PASS-th forward pass
+ *
+ * FAKE_ABI, FAKE_OPS_SIZE and FAKE_VERSION make it one of another build.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backends/module.h"
+#include "pollard/version.h"
+
+#if !defined(FAKE_ABI)
+#define FAKE_ABI POL_OPS_ABI
+#endif
+#if !defined(FAKE_OPS_SIZE)
+#define FAKE_OPS_SIZE sizeof(pol_ops)
+#endif
+#if !defined(FAKE_VERSION)
+#define FAKE_VERSION POL_VERSION_STRING
+#endif
+
+enum { MOST = 8 };
+
+/* A device's op table, and the passes until it fails; 0: it never does. */
+static struct {
+    pol_ops ops;
+    const pol_ops *below;
+    int64_t left;
+} fakes[MOST];
+
+static int64_t setting(const char *name, int64_t otherwise)
+{
+    const char *value = getenv(name);
+    return value ? strtoll(value, NULL, 10) : otherwise;
+}
+
+static void describe(int32_t index, pol_device_info *d)
+{
+    *d = (pol_device_info){.index = index,
+                           .type = POL_DEVICE_GPU,
+                           .memory_bytes = UINT64_C(1) << (setting("FAKE_SMALL", -1) == index ? 16 : 32),
+                           .max_buffer_bytes = UINT64_C(1) << 32,
+                           .usable = true};
+    snprintf(d->backend, sizeof d->backend, "cuda");
+    snprintf(d->name, sizeof d->name, setting("FAKE_ODD", -1) == index ? "Fake B" : "Fake A");
+}
+
+static pol_status fake_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES])
+{
+    (void)ctx;
+    (void)note;
+    const int64_t devices = setting("FAKE_DEVICES", 3);
+    for (int32_t i = 0; i < devices && i < MOST && *n < cap; i++)
+        describe(i, &out[(*n)++]);
+    return POL_OK;
+}
+
+/* The last op of a pass. */
+static pol_status fake_nll(pol_backend *be, const pol_nll_args *a)
+{
+    const int32_t i = be->info.index;
+    if (fakes[i].left && --fakes[i].left == 0)
+        return pol_fail(be->ctx, POL_EDEVICE, "the fake is broken");
+    return fakes[i].below->nll(be, a);
+}
+
+static pol_status fake_open(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
+                            pol_backend **out)
+{
+    const int32_t i = device->index;
+    POL_TRY(pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = o->threads}, out));
+    fakes[i].below = (*out)->ops;
+    fakes[i].ops = *(*out)->ops;
+    fakes[i].ops.nll = fake_nll;
+    fakes[i].left = setting("FAKE_BROKEN", -1) == i ? setting("FAKE_PASS", 1) : 0;
+    (*out)->ops = &fakes[i].ops;
+    (*out)->info = *device;
+    return POL_OK;
+}
+
+static pol_status fake_tune(pol_context *ctx, const pol_device_info *device, const pol_tune_job *job,
+                            pol_tune_result *result)
+{
+    (void)ctx;
+    (void)job;
+    result->tried = 100 + device->index;
+    return POL_OK;
+}
+
+POL_API pol_module_about_fn pol_module_about;
+
+const pol_module *pol_module_about(void)
+{
+    static const pol_backend_driver driver = {.name = "cuda", .list = fake_list, .open = fake_open, .tune = fake_tune};
+    static const pol_module about = {
+        .abi = FAKE_ABI, .ops_size = FAKE_OPS_SIZE, .version = FAKE_VERSION, .driver = &driver};
+    return &about;
+}

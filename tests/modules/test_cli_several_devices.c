@@ -1,0 +1,209 @@
+/* test_cli_several_devices.c - a run on several devices: the same as on one, but for who computes it. The devices are
+ * those of fake.c. */
+#include "tests/cli/same_run.h"
+
+/* Batches of two and of one, and no number of them that three devices share equally. */
+#define SETTINGS                                                                                         \
+    "@model --data @calibration --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
+    "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
+    "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --quiet "
+
+static const char *const fakes[] = {"FAKE_DEVICES", "FAKE_ODD", "FAKE_SMALL", "FAKE_BROKEN", "FAKE_PASS"};
+
+static int setup(void **state)
+{
+    for (size_t i = 0; i < sizeof fakes / sizeof fakes[0]; i++)
+        unsetenv(fakes[i]);
+    return cli_setup(state) || setenv("POLLARD_MODULE_DIR", POL_TEST_MODULES "/good", 1);
+}
+
+static void equal_bits_however_many(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune " SETTINGS "--backend cpu --out @/cpu");
+    assert_call(t, 0, "prune " SETTINGS "--backend cuda --out @/one");
+    assert_call(t, 0, "prune " SETTINGS "--backend cuda --device 2,0 --out @/two");
+    assert_call(t, 0, "prune " SETTINGS "--device all --out @/three");
+    assert_same_numbers(t, "cpu", "one");
+    assert_same_numbers(t, "one", "two");
+    assert_same_numbers(t, "one", "three");
+    json_t *run = load_json(t, "three/run.json");
+    assert_string_equal(text(run, "device.backend"), "cuda");
+    assert_string_equal(text(run, "device.name"), "Fake A");
+    assert_int_equal(whole(run, "device.count"), 3);
+    assert_int_equal(json_array_size(at(run, "device.names")), 3);
+    json_decref(run);
+}
+
+static void the_plan_is_of_each(void **state)
+{
+    cli *t = *state;
+#define PLAN "estimate @model --keep 0.6 --seq-len 32 "
+    json_t *one = call_json(t, PLAN "--backend cuda --json"), *all = call_json(t, PLAN "--device all --json");
+    assert_int_equal(whole(one, "devices"), 1);
+    assert_int_equal(whole(all, "devices"), 3);
+    static const char *const same[] = {"weight_bytes", "activation_bytes", "host_bytes", "device_bytes", "tokens"};
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
+        assert_int_equal(whole(one, same[i]), whole(all, same[i]));
+    assert_true(num(all, "seconds") < num(one, "seconds"));
+    json_decref(one);
+    json_decref(all);
+    assert_call(t, 0, PLAN "--device all");
+    assert_says(t->out, "plan    devices    cuda: 3 x Fake A\n");
+    assert_says(t->out, " on each device: weights ");
+    assert_call(t, 0, PLAN "--backend cuda --device 1");
+    assert_says(t->out, "plan    device     cuda 1: Fake A\n");
+    assert_says(t->out, " on the device: weights ");
+    setenv("FAKE_ODD", "2", 1);
+    assert_call(t, 0, PLAN "--device all");
+    assert_says(t->out, "plan    devices    cuda: 2 x Fake A, 1 x Fake B\n");
+}
+
+/* Each needs the whole model, so the smallest decides. */
+static void one_too_small_is_named(void **state)
+{
+    cli *t = *state;
+    setenv("FAKE_SMALL", "1", 1);
+    refused(t, 3, "prune " SETTINGS "--device all --out @/run", "models/trained on cuda 1 (Fake A): needs ",
+            " on the device (weights ", ", which has 0.06 MiB; ");
+    assert_false(there(t, "run"));
+    refused(t, 3, PLAN "--backend cuda --device 0,1", "on cuda 1 (Fake A): needs ");
+    refused(t, 3, PLAN "--backend cuda --device 1", "models/trained: needs ");
+    assert_call(t, 0, PLAN "--backend cuda --device 0,2");
+}
+
+/* Passes of a device before it fails: the dense and the initial model take 4 batches of held-out text and 3 of the
+ * evaluated one each, and of these its share. */
+static void a_device_that_fails(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune " SETTINGS "--device all --out @/whole");
+    setenv("FAKE_BROKEN", "1", 1);
+    setenv("FAKE_PASS", "20", 1);
+    refused(t, 1, "prune " SETTINGS "--device all --out @/run", "cuda 1 (Fake A): the fake is broken");
+    json_t *run = load_json(t, "run/run.json");
+    assert_string_equal(text(run, "status"), "failed");
+    json_decref(run);
+    /* Without that one it goes on from its last checkpoint, and nothing tells. */
+    unsetenv("FAKE_BROKEN");
+    assert_call(t, 0, "prune " SETTINGS "--backend cuda --device 0,2 --resume --out @/run");
+    assert_string_equal(t->err, "");
+    assert_same_numbers(t, "whole", "run");
+    /* While it has nothing saved it leaves nothing behind. */
+    setenv("FAKE_BROKEN", "2", 1);
+    setenv("FAKE_PASS", "1", 1);
+    refused(t, 1, "prune " SETTINGS "--device all --out @/early", "cuda 2 (Fake A): the fake is broken");
+    assert_false(there(t, "early"));
+}
+
+/* A run that a failing device has ended in the middle. */
+static void begun(cli *t, const char *call)
+{
+    setenv("FAKE_BROKEN", "0", 1);
+    setenv("FAKE_PASS", "20", 1);
+    assert_call(t, 1, call);
+    unsetenv("FAKE_BROKEN");
+}
+
+/* A warning where numbers can differ: not because of how many devices there are. */
+static void resumed_on_others(void **state)
+{
+    cli *t = *state;
+#define LOUD                                                                                                    \
+    "prune @model --data @calibration --keep 0.6 --seq-len 32 --steps 20 --mask-samples 3 --held-out 7 --init " \
+    "uniform --checkpoint-every 2 --threads 1 --out @/run "
+    begun(t, LOUD "--backend cuda");
+    assert_call(t, 0, LOUD "--resume --device all");
+    assert_null(strstr(t->err, "goes on with"));
+    json_t *run = load_json(t, "run/run.json");
+    assert_null(json_object_get(run, "earlier_devices"));
+    assert_int_equal(whole(run, "device.count"), 3);
+    json_decref(run);
+
+    assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "run")));
+    begun(t, LOUD "--backend cuda");
+    setenv("FAKE_ODD", "2", 1);
+    assert_call(t, 0, LOUD "--resume --device all");
+    assert_says(t->err, "cuda 0 is a Fake A and cuda 2 a Fake B");
+    assert_says(t->err,
+                "goes on with cuda (Fake A, Fake A, Fake B, weights in f32), so far it was with cuda (Fake A, f32)");
+    run = load_json(t, "run/run.json");
+    assert_int_equal(json_array_size(at(run, "earlier_devices")), 1);
+    json_decref(run);
+
+    /* The same two kinds in the same order: the same numbers. */
+    assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "run")));
+    begun(t, LOUD "--device all");
+    assert_call(t, 0, LOUD "--resume --device all");
+    assert_null(strstr(t->err, "goes on with"));
+}
+
+static void lists_that_make_no_sense(void **state)
+{
+    cli *t = *state;
+    refused(t, 2, PLAN "--backend cuda --device 1,1", "device: cuda 1 (Fake A) is named twice");
+    refused(t, 2, PLAN "--backend cuda --device 0,3", "device: '3' is none of the devices: cuda 0 (Fake A), ");
+    refused(t, 2, PLAN "--backend cuda --device 0,", "device: '' is none of the devices");
+    refused(t, 2, PLAN "--backend cuda --device 0,all", "device: 'all' stands for several devices");
+    refused(t, 2, PLAN "--device 0,1", "--backend says whose device 0 is meant");
+    /* What one device does is asked of one. */
+    static const char *const calls[] = {"eval @model --text @held-out --limit 1 --backend cuda --device ",
+                                        "bench @model --rounds 1 --seq-len 16 --batch 1 --backend cuda --device "};
+    for (size_t i = 0; i < 2; i++) {
+        char call[256];
+        snprintf(call, sizeof call, "%s0,1 --quiet", calls[i]);
+        refused(t, 2, call, "device: '0,1' stands for several devices, and one is wanted here");
+        snprintf(call, sizeof call, "%sall --quiet", calls[i]);
+        refused(t, 2, call, "device: 'all' stands for several devices, and one is wanted here");
+        snprintf(call, sizeof call, "%s1", calls[i]);
+        assert_call(t, 0, call);
+        assert_says(t->out, "cuda 1: Fake A");
+    }
+}
+
+static void copy(cli *t, const char *from, const char *to)
+{
+    assert_ok(t->ctx, pol_file_copy(t->ctx, from, path(t, to)));
+    assert_int_equal(chmod(path(t, to), 0755), 0);
+}
+
+/* Without POLLARD_MODULE_DIR: beside libpollard, else in the folder pollard there. */
+static void found_beside_the_library(void **state)
+{
+    cli *t = *state;
+    char before[4096] = "";
+    if (getenv("LD_LIBRARY_PATH"))
+        snprintf(before, sizeof before, "%s", getenv("LD_LIBRARY_PATH"));
+    unsetenv("POLLARD_MODULE_DIR");
+    copy(t, POL_TEST_LIBRARY, "library.so");
+    assert_int_equal(symlink(path(t, "library.so"), path(t, POL_TEST_SONAME)), 0);
+    setenv("LD_LIBRARY_PATH", t->dir, 1);
+    assert_call(t, 0, "devices");
+    assert_says(t->out, "cuda    -  libpollard-cuda.so is not beside the program: this build has no cuda backend "
+                        "(docs/cuda.md)\n");
+    assert_int_equal(mkdir(path(t, "pollard"), 0777), 0);
+    copy(t, POL_TEST_MODULES "/good/libpollard-cuda.so", "pollard/libpollard-cuda.so");
+    assert_call(t, 0, "devices");
+    assert_says(t->out, "cuda    2  Fake A\n");
+    copy(t, POL_TEST_MODULES "/no_symbol/libpollard-cuda.so", "libpollard-cuda.so"); /* comes first */
+    assert_call(t, 0, "devices");
+    assert_says(t->out, "cuda    -  libpollard-cuda.so is no module of Pollard");
+    if (before[0])
+        setenv("LD_LIBRARY_PATH", before, 1);
+    else
+        unsetenv("LD_LIBRARY_PATH");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(equal_bits_however_many, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_is_of_each, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(one_too_small_is_named, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_device_that_fails, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(resumed_on_others, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(lists_that_make_no_sense, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(found_beside_the_library, setup, cli_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
