@@ -3,7 +3,8 @@
  *
  * FAKE_DEVICES   how many there are (3)
  * FAKE_ODD       the device of that index is of another kind
- * FAKE_SMALL     the device of that index has 64 KiB of memory
+ * FAKE_SMALL     the device of that index has FAKE_MEMORY bytes of memory
+ * FAKE_HOST      their memory is the host's
  * FAKE_BROKEN    the device of that index fails in its FAKE_PASS-th forward pass
  *
  * FAKE_ABI, FAKE_OPS_SIZE and FAKE_VERSION make it one of another build.
@@ -43,9 +44,12 @@ static void describe(int32_t index, pol_device_info *d)
 {
     *d = (pol_device_info){.index = index,
                            .type = POL_DEVICE_GPU,
-                           .memory_bytes = UINT64_C(1) << (setting("FAKE_SMALL", -1) == index ? 16 : 32),
+                           .memory_bytes = UINT64_C(1) << 32,
                            .max_buffer_bytes = UINT64_C(1) << 32,
+                           .host_memory = setting("FAKE_HOST", 0),
                            .usable = true};
+    if (setting("FAKE_SMALL", -1) == index)
+        d->memory_bytes = (uint64_t)setting("FAKE_MEMORY", 0);
     snprintf(d->backend, sizeof d->backend, "cuda");
     snprintf(d->name, sizeof d->name, setting("FAKE_ODD", -1) == index ? "Fake B" : "Fake A");
 }

@@ -8,7 +8,8 @@
     "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
     "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --quiet "
 
-static const char *const fakes[] = {"FAKE_DEVICES", "FAKE_ODD", "FAKE_SMALL", "FAKE_BROKEN", "FAKE_PASS"};
+static const char *const fakes[] = {"FAKE_DEVICES", "FAKE_ODD",    "FAKE_SMALL", "FAKE_MEMORY",
+                                    "FAKE_HOST",    "FAKE_BROKEN", "FAKE_PASS"};
 
 static int setup(void **state)
 {
@@ -57,6 +58,26 @@ static void the_plan_is_of_each(void **state)
     setenv("FAKE_ODD", "2", 1);
     assert_call(t, 0, PLAN "--device all");
     assert_says(t->out, "plan    devices    cuda: 2 x Fake A, 1 x Fake B\n");
+    /* Of the one with least to spare. */
+    setenv("FAKE_SMALL", "1", 1);
+    setenv("FAKE_MEMORY", "33554432", 1);
+    all = call_json(t, PLAN "--device all --json");
+    assert_int_equal(whole(all, "device.index"), 1);
+    assert_int_equal(whole(all, "device_bytes"), 33554432);
+    json_decref(all);
+}
+
+/* Memory that is the host's is there once for all of them. */
+static void the_plan_is_of_all_where_memory_is_the_hosts(void **state)
+{
+    cli *t = *state;
+    setenv("FAKE_HOST", "1", 1);
+    json_t *one = call_json(t, PLAN "--backend cuda --json"), *all = call_json(t, PLAN "--device all --json");
+    assert_true(json_is_true(at(all, "shared_memory")));
+    assert_int_equal(whole(all, "host_bytes"),
+                     whole(one, "host_bytes") + 2 * whole(one, "weight_bytes") + 2 * whole(one, "activation_bytes"));
+    json_decref(one);
+    json_decref(all);
 }
 
 /* Each needs the whole model, so the smallest decides. */
@@ -64,6 +85,7 @@ static void one_too_small_is_named(void **state)
 {
     cli *t = *state;
     setenv("FAKE_SMALL", "1", 1);
+    setenv("FAKE_MEMORY", "65536", 1);
     refused(t, 3, "prune " SETTINGS "--device all --out @/run", "models/trained on cuda 1 (Fake A): needs ",
             " on the device (weights ", ", which has 0.06 MiB; ");
     assert_false(there(t, "run"));
@@ -199,6 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(equal_bits_however_many, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(the_plan_is_of_each, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_is_of_all_where_memory_is_the_hosts, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(one_too_small_is_named, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_device_that_fails, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(resumed_on_others, setup, cli_teardown),

@@ -23,7 +23,8 @@ typedef struct team {
 /* What the devices are asked for, in order: "p1" a pass on device 1, "w1" it is waited for. */
 static char trace[1024];
 static const pol_ops *below;
-static int broken = -1; /* the device whose passes fail */
+static int broken = -1; /* the device whose passes and changes of mask fail */
+static int lost = -1;   /* the device that fails when it is waited for */
 
 static pol_status traced_nll(pol_backend *be, const pol_nll_args *a)
 {
@@ -34,7 +35,7 @@ static pol_status traced_nll(pol_backend *be, const pol_nll_args *a)
 static pol_status traced_sync(pol_backend *be)
 {
     sprintf(trace + strlen(trace), "w%d ", be->info.index);
-    return below->sync(be);
+    return be->info.index == lost ? pol_fail(be->ctx, POL_EDEVICE, "planted") : below->sync(be);
 }
 
 static pol_status failing_swap(pol_backend *be, const pol_swap_args *a, int64_t n)
@@ -60,7 +61,7 @@ static void open_devices(team *t, int64_t n)
 static void open_team(team *t, int64_t n)
 {
     memset(t, 0, sizeof *t);
-    broken = -1;
+    broken = lost = -1;
     assert_int_equal(pol_context_new(NULL, &t->ctx), POL_OK);
     assert_ok(t->ctx, pol_source_open(t->ctx, test_file("models/trained"), &t->src));
     open_devices(t, n);
@@ -120,6 +121,18 @@ static void test_dealt_in_turn(void **state)
     assert_ok(t.ctx, pol_replicas_queue(&t.r, t.ids, BATCH, S, NULL, loss));
     assert_ok(t.ctx, pol_replicas_settle(&t.r));
     assert_string_equal(trace, "p0 p0 w0 ");
+    close_team(&t);
+}
+
+static void test_evaluation_is_dealt_too(void **state)
+{
+    (void)state;
+    team t;
+    pol_perplexity p;
+    open_team(&t, 3);
+    const pol_sequences text = {.ctx = t.ctx, .ids = t.ids, .n = PASSES * BATCH, .seq_len = S};
+    assert_ok(t.ctx, pol_eval_replicas(&t.r, &text, NULL, NULL, &p));
+    assert_string_equal(trace, "p0 p1 p2 p0 p1 p2 p0 w0 w1 w2 ");
     close_team(&t);
 }
 
@@ -208,6 +221,16 @@ static void test_failures_name_the_device(void **state)
         assert_true(loss[i] == -1); /* what was dropped is never written */
     assert_fails(t.ctx, pol_replicas_set_mask(&t.r, t.masks), POL_EDEVICE, named);
     close_team(&t);
+    /* A late fault: what the others have not handed out yet is dropped. */
+    open_team(&t, 3);
+    lost = 1;
+    for (int i = 0; i < 3; i++)
+        assert_ok(t.ctx, pol_replicas_queue(&t.r, t.ids, BATCH, S, NULL, loss + i * BATCH));
+    assert_fails(t.ctx, pol_replicas_settle(&t.r), POL_EDEVICE, "cpu 1 (");
+    lost = -1;
+    assert_ok(t.ctx, pol_replicas_settle(&t.r));
+    assert_true(loss[0] > 0 && loss[2] == -1 && loss[4] == -1);
+    close_team(&t);
     /* One alone needs no name; nor does a stop, which is nobody's fault. */
     open_team(&t, 1);
     broken = 0;
@@ -246,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dealt_in_turn),
+        cmocka_unit_test(test_evaluation_is_dealt_too),
         cmocka_unit_test(test_no_bit_tells),
         cmocka_unit_test(test_one_order),
         cmocka_unit_test(test_failures_name_the_device),
