@@ -103,7 +103,7 @@ static void seed_grid(engine *e)
 {
     if (e->shuffles_seen != shuffles) {
         e->shuffles_seen = shuffles;
-        e->random = mixed(shuffle_seed);
+        e->random = mixed(shuffle_seed + 0x9e3779b97f4a7c15u);
         sim_tile_key = mixed(e->random);
     }
 }
@@ -170,9 +170,14 @@ void sim_fault(const char *format, ...)
     abort(); /* nobody goes back to an abandoned thread */
 }
 
-static std::string placed(const char *call, sim_place place)
+/* Lasts until the fourth call from now. No string: who waits for others may be abandoned, and frees nothing then. */
+static const char *placed(const char *call, sim_place place)
 {
-    return std::string(call) + " at " + place.file + ":" + std::to_string(place.line);
+    static thread_local char texts[4][200];
+    static thread_local unsigned turn;
+    char *text = texts[turn++ % 4];
+    snprintf(text, sizeof texts[0], "%s at %s:%d", call, place.file, place.line);
+    return text;
 }
 
 /* Scheduling. */
@@ -232,8 +237,8 @@ static void check_same_place(const engine *e, int first, const char *call, sim_p
 {
     const thread &other = *e->threads[(size_t)first];
     if (other.place.line != place.line || strcmp(other.place.file, place.file) || strcmp(other.call, call))
-        sim_fault("comes to %s while thread %s waits in %s", placed(call, place).c_str(), sim_thread_name(first),
-                  placed(other.call, other.place).c_str());
+        sim_fault("comes to %s while thread %s waits in %s", placed(call, place), sim_thread_name(first),
+                  placed(other.call, other.place));
 }
 
 int sim_barrier(const char *what, int predicate, sim_place place)
@@ -262,10 +267,10 @@ int sim_barrier(const char *what, int predicate, sim_place place)
 static bool meet_warp(engine *e, const char *what, unsigned mask, void *record, sim_place place)
 {
     if (e->block_threads % LANES)
-        sim_fault("comes to %s in a block of %d threads, which is no number of whole warps",
-                  placed(what, place).c_str(), e->block_threads);
+        sim_fault("comes to %s in a block of %d threads, which is no number of whole warps", placed(what, place),
+                  e->block_threads);
     if (mask != ALL_LANES)
-        sim_fault("comes to %s for the lanes 0x%08x only", placed(what, place).c_str(), mask);
+        sim_fault("comes to %s for the lanes 0x%08x only", placed(what, place), mask);
     const int number = e->running->number;
     warp *w = &e->warps[(size_t)number / LANES];
     if (w->arrived > 0)
@@ -354,7 +359,7 @@ static void report_absent(engine *e)
         }
     }
     const std::string does =
-        absent->state == RETURNED ? std::string("has returned") : "waits in " + placed(absent->call, absent->place);
+        absent->state == RETURNED ? "has returned" : std::string("waits in ") + placed(absent->call, absent->place);
     report_thread(*absent, does + ", and thread " + sim_thread_name(waits->number) + " waits for it in " +
                                placed(waits->call, waits->place));
 }
@@ -440,6 +445,7 @@ const char *sim_kernel_name(const char *arguments, const char *file, int line)
     static std::mutex lock;
     static std::set<std::string> names;
     const std::lock_guard<std::mutex> hold(lock);
-    return names.insert(std::string(arguments, n) + " (" + (slash ? slash + 1 : file) + ":" + std::to_string(line) + ")")
+    return names
+        .insert(std::string(arguments, n) + " (" + (slash ? slash + 1 : file) + ":" + std::to_string(line) + ")")
         .first->c_str();
 }
