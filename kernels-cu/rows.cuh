@@ -67,12 +67,12 @@ static inline bool in_words(const void *p, int64_t row_bytes, int word)
     return (uintptr_t)p % (unsigned)word == 0 && row_bytes % word == 0;
 }
 
-enum { ROW_THREADS = 256, GRID_Y_MAX = 65535 };
+enum { ROW_THREADS = 256, GRID_Y_MAX = 64 };
 
 /* Threads of a block for rows of n pieces of work: whole warps. */
 static inline unsigned row_threads(int64_t n) { return parts(std::min<int64_t>(n, ROW_THREADS), WARP) * WARP; }
 
-/* Rows along x; along y as many blocks as a row has work for. */
+/* Rows along x; along y the blocks of a row, as many as it has work for and a device is filled with. */
 static inline dim3 row_grid(int64_t T, int64_t n, unsigned per_block)
 {
     return dim3((unsigned)T, std::min<unsigned>(parts(n, per_block), GRID_Y_MAX));

@@ -33,23 +33,46 @@ template <class W> static __device__ __forceinline__ void swap_chunk(const cu_sw
     }
 }
 
+static __device__ __forceinline__ int64_t chunks_of_unit(const cu_swap &s)
+{
+    return (s.bytes / s.vector + CHUNK - 1) / CHUNK;
+}
+
+/* Number `at` of the chunks of one buffer. */
+static __device__ __forceinline__ void swap_one(const cu_swap &s, int64_t at)
+{
+    const int64_t chunks = chunks_of_unit(s), pair = at / chunks, first = at % chunks * CHUNK;
+    switch (s.vector) {
+    case 16: swap_chunk<uint4>(s, pair, first); break;
+    case 8: swap_chunk<uint2>(s, pair, first); break;
+    case 4: swap_chunk<unsigned>(s, pair, first); break;
+    default: swap_chunk<uint16_t>(s, pair, first);
+    }
+}
+
+/* The sum of x over the lanes of a warp up to this one. */
+static __device__ __forceinline__ int64_t sum_so_far(int64_t x, int lane)
+{
+    for (int step = 1; step < WARP; step *= 2) {
+        const int64_t before = __shfl_up_sync(0xffffffffu, x, step);
+        x += lane >= step ? before : 0;
+    }
+    return x;
+}
+
+/* Every warp goes down the list, a buffer a lane at a time, for the chunks that are its block's. */
 static __global__ void __launch_bounds__(SWAP_THREADS) swap_units(cu_swaps a)
 {
+    const int lane = threadIdx.x % WARP;
     int64_t next = blockIdx.x; /* this block's next chunk, counted from the first of swaps[i] */
-    for (int64_t i = 0; i < a.n; i++) {
-        const cu_swap s = a.swaps[i];
-        const int64_t chunks = (s.bytes / s.vector + CHUNK - 1) / CHUNK,
-                      end = s.n_pairs * chunks; /* of a unit; of all */
-        for (; next < end; next += gridDim.x) {
-            const int64_t pair = next / chunks, first = next % chunks * CHUNK;
-            switch (s.vector) {
-            case 16: swap_chunk<uint4>(s, pair, first); break;
-            case 8: swap_chunk<uint2>(s, pair, first); break;
-            case 4: swap_chunk<unsigned>(s, pair, first); break;
-            default: swap_chunk<uint16_t>(s, pair, first);
-            }
+    for (int64_t i = 0; i < a.n; i += WARP) {
+        const int64_t chunks = i + lane < a.n ? a.swaps[i + lane].n_pairs * chunks_of_unit(a.swaps[i + lane]) : 0;
+        const int64_t end = sum_so_far(chunks, lane), all = __shfl_sync(0xffffffffu, end, WARP - 1);
+        for (; next < all; next += gridDim.x) {
+            const int where = __ffs((int)__ballot_sync(0xffffffffu, next < end)) - 1;
+            swap_one(a.swaps[i + where], next - __shfl_sync(0xffffffffu, end - chunks, where));
         }
-        next -= end;
+        next -= all;
     }
 }
 
