@@ -6,13 +6,16 @@ const test_profile test_profiles[] = {
     {.name = "as the device reports"},
     {.name = "plain attention, nothing fused, no workspace",
      .ops = " project project_swiglu project_add attention nll ",
+     .max_S = 200,
      .use = {.attention = POL_CU_ATTENTION_PLAIN, .fuse = CU_FUSE_NEVER, .workspace_bytes = 1}},
     {.name = "attention in one pass, all fused",
      .ops = " project_swiglu attention ",
+     .max_S = 200,
      .use = {.attention = POL_CU_ATTENTION_ONE_PASS, .fuse = CU_FUSE_ALWAYS}},
-    {.name = "attention online", .ops = " attention ", .use = {.attention = POL_CU_ATTENTION_ONLINE}},
+    {.name = "attention online", .ops = " attention ", .max_S = 200, .use = {.attention = POL_CU_ATTENTION_ONLINE}},
     {.name = "little shared memory and staging",
      .ops = " attention swap_units embed ",
+     .max_S = 200,
      .use = {.max_shared_bytes = SMALL_SHARED, .staging_bytes = SMALL_STAGING}},
 };
 const size_t n_test_profiles = POL_COUNT(test_profiles);
