@@ -92,6 +92,7 @@ static void the_default_aborts(void **state)
     assert_int_equal(pipe(ends), 0);
     fflush(NULL);
     const pid_t child = fork();
+    assert_true(child >= 0);
     if (child == 0) {
         float out[TRIAL_RESULTS];
         dup2(ends[1], STDERR_FILENO);
