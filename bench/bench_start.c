@@ -37,7 +37,7 @@ static pol_status first_pass(pol_context *ctx, const char *model_path, const cha
     if (s == POL_OK)
         s = pol_backend_open(ctx, &(pol_backend_options){.name = "opencl", .device = device}, &be);
     if (s == POL_OK)
-        s = pol_model_load(src, be, &model);
+        s = pol_model_load(src, be, NULL, &model);
     if (s == POL_OK)
         s = pol_forward_new(model, B * S, S, &forward);
     for (int i = 0; s == POL_OK && i < B * S; i++)

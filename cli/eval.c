@@ -64,6 +64,7 @@ typedef struct evaluation {
     pol_tokenizer *tok;
     pol_sequences text;
     pol_backend *be;
+    pol_memory memory;
     pol_model *model;
     pol_forward *forward;
     cli_progress progress;
@@ -75,15 +76,21 @@ static pol_status on_progress(void *user, int64_t done, int64_t total)
     return POL_OK;
 }
 
-/* Before anything is on the device. */
-static pol_status check_memory(pol_context *ctx, const char *path, const eval_args *a, const evaluation *e,
-                               int64_t max_tokens)
+/* Before anything is on the device. All of the text is waited for together. */
+static pol_status load(pol_context *ctx, const char *path, const eval_args *a, int64_t batch, evaluation *e)
 {
     const pol_config *c = pol_source_config(e->target.src);
-    const uint64_t ids = (uint64_t)(e->text.n * e->text.seq_len) * sizeof *e->text.ids;
-    pol_memory memory;
-    pol_memory_plan(c, e->be, max_tokens, e->text.seq_len, ids + pol_model_host_bytes(c), a->memory_limit, &memory);
-    return pol_memory_check(ctx, path, &memory);
+    const int64_t S = e->text.seq_len, ids = e->text.n * S;
+    const pol_memory_request r = {.max_tokens = batch * S,
+                                  .max_seq_len = S,
+                                  .cells = (e->text.n + batch - 1) / batch,
+                                  .host_bytes = (uint64_t)ids * sizeof *e->text.ids + pol_model_host_bytes(c),
+                                  .limit = a->memory_limit};
+    pol_memory_plan(c, e->be, &r, &e->memory);
+    POL_TRY(pol_memory_check(ctx, path, &e->memory));
+    POL_TRY(pol_memory_reserve(e->be, &e->memory));
+    POL_TRY(pol_model_load(e->target.src, e->be, &e->memory.placement, &e->model));
+    return pol_forward_new(e->model, batch * S, S, &e->forward);
 }
 
 static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *a, const pol_protocol *protocol,
@@ -108,11 +115,9 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
                              &e->be));
     /* As many tokens at a time as eight of the paper's chunks, at least one chunk. */
     const int64_t batch = a->batch ? a->batch : seq_len < 1024 ? 1024 / seq_len : 1;
-    POL_TRY(check_memory(ctx, path, a, e, batch * seq_len));
-    POL_TRY(pol_model_load(e->target.src, e->be, &e->model));
+    POL_TRY(load(ctx, path, a, batch, e));
     if (e->target.mask && !a->dense)
         POL_TRY(pol_model_set_mask(e->model, e->target.mask));
-    POL_TRY(pol_forward_new(e->model, batch * seq_len, seq_len, &e->forward));
     POL_TRY(pol_eval_sequences(e->forward, &e->text, on_progress, &e->progress, p));
     /* A protocol with one of its parts changed is no longer it. */
     const bool as_stated = seq_len == protocol->seq_len && bos == protocol->bos;

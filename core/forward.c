@@ -43,12 +43,14 @@ pol_status pol_forward_embed(pol_forward *f)
 
 pol_status pol_forward_begin(pol_forward *f, const int32_t *ids, int64_t B, int64_t S)
 {
+    POL_TRY(pol_forward_settle(f));
     POL_TRY(pol_forward_put_ids(f, ids, B, S));
     return pol_forward_embed(f);
 }
 
 pol_status pol_forward_put(pol_forward *f, const float *x, int64_t B, int64_t S)
 {
+    POL_TRY(pol_forward_settle(f));
     POL_TRY(set_shape(f, B, S));
     return pol_upload(f->m->be, f->x, 0, x, B * S * f->m->config.hidden);
 }
@@ -83,11 +85,10 @@ static pol_status tap_mid(pol_forward *f, const pol_tap *tap, int64_t N, int64_t
     return POL_OK;
 }
 
-pol_status pol_forward_attention(pol_forward *f, int32_t layer, const pol_tap *tap)
+pol_status pol_forward_attention_of(pol_forward *f, const pol_layer_weights *w, const pol_tap *tap)
 {
     pol_backend *be = f->m->be;
     const pol_config *c = &f->m->config;
-    const pol_layer_weights *w = &f->m->layers[layer];
     const int64_t T = f->B * f->S, G = w->n_groups, g = c->heads_per_group, D = c->head_dim;
     if (!G)
         return POL_OK;
@@ -124,11 +125,10 @@ pol_status pol_forward_attention(pol_forward *f, int32_t layer, const pol_tap *t
                                                        .C = c->hidden});
 }
 
-pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
+pol_status pol_forward_mlp_of(pol_forward *f, const pol_layer_weights *w, const pol_tap *tap)
 {
     pol_backend *be = f->m->be;
     const pol_config *c = &f->m->config;
-    const pol_layer_weights *w = &f->m->layers[layer];
     const int64_t T = f->B * f->S, kept = w->n_channels, padded = pol_padded(be, kept);
     if (!kept)
         return POL_OK;
@@ -152,4 +152,18 @@ pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
                                                        .T = T,
                                                        .N = padded,
                                                        .C = c->hidden});
+}
+
+pol_status pol_forward_attention(pol_forward *f, int32_t layer, const pol_tap *tap)
+{
+    pol_layer_weights w;
+    POL_TRY(pol_model_layer(f->m, layer, &w));
+    return pol_forward_attention_of(f, &w, tap);
+}
+
+pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap)
+{
+    pol_layer_weights w;
+    POL_TRY(pol_model_layer(f->m, layer, &w));
+    return pol_forward_mlp_of(f, &w, tap);
 }

@@ -13,7 +13,8 @@ typedef struct pol_tap {
 } pol_tap;
 
 /* The residual stream of B sequences of S tokens is set from ids (embedding) or from the host [B*S, C]; blocks then act
- * on it in place. */
+ * on it in place. Passes that are queued are settled first. A block of a streamed model brings its layer to the device,
+ * unless it is there: all that is to be done with a layer is best done at once. */
 pol_status pol_forward_begin(pol_forward *f, const int32_t *ids, int64_t B, int64_t S);
 pol_status pol_forward_put(pol_forward *f, const float *x, int64_t B, int64_t S);
 pol_status pol_forward_get(pol_forward *f, float *x);
@@ -22,8 +23,10 @@ pol_status pol_forward_mlp(pol_forward *f, int32_t layer, const pol_tap *tap);
 
 /* Of the buffers that pol_forward_new makes; UINT64_MAX where it cannot be counted. */
 uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len);
+/* Host bytes that pol_forward_new takes. */
+uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *placement, int64_t max_tokens);
 int64_t pol_forward_max_tokens(const pol_forward *f);
-int64_t pol_forward_max_pending(const pol_forward *f); /* passes; one more settles first */
+int64_t pol_forward_max_pending(const pol_forward *f); /* passes that may be queued; one more settles first */
 pol_model *pol_forward_model(const pol_forward *f);
 
 #endif

@@ -11,7 +11,8 @@ typedef struct planned {
     int64_t n;
 } planned;
 
-enum { BUFFERS = 10 };
+/* Those that all passes share, and a residual stream a cell. */
+enum { SHARED = 9, BUFFERS = SHARED + POL_MAX_CELLS };
 
 /* Widest input of w_o or w_down. */
 static int64_t mid_width(const pol_backend *be, const pol_config *c)
@@ -23,10 +24,11 @@ static int64_t mid_width(const pol_backend *be, const pol_config *c)
     return width;
 }
 
-/* All buffers of `f`, for its max_tokens and max_seq_len. */
-static void plan_buffers(const pol_config *c, pol_backend *be, pol_forward *f, planned out[BUFFERS])
+/* All buffers of `f`, for its max_tokens and max_seq_len. Returns how many. */
+static size_t plan_buffers(const pol_config *c, pol_backend *be, const pol_placement *p, pol_forward *f,
+                           planned out[BUFFERS])
 {
-    const int64_t T = f->max_tokens, S = f->max_seq_len, mid = mid_width(be, c);
+    const int64_t T = f->max_tokens, S = f->max_seq_len, mid = mid_width(be, c), cells = pol_cells(p);
     int64_t groups = 0, wide = 0;
     for (int32_t l = 0; l < c->n_layers; l++) {
         groups = pol_max_i64(groups, c->layers[l].n_groups);
@@ -37,39 +39,45 @@ static void plan_buffers(const pol_config *c, pol_backend *be, pol_forward *f, p
     const int64_t products = wide ? pol_gemm_scratch(be, T, pol_max_i64(wide, mid), c->hidden) : 0;
     const int64_t scratch =
         pol_max_i64(pol_max_i64(attention, products), pol_nll_scratch(be, T, c->hidden, pol_forward_slice(be, c)));
-    const planned all[BUFFERS] = {
-        {&f->x, POL_F32, pol_mul_count(T, c->hidden)},
+    const planned shared[SHARED] = {
         {&f->y, be->act_dtype, pol_mul_count(T, c->hidden)},
         {&f->wide, be->act_dtype, pol_mul_count(T, wide)},
         {&f->mid, be->act_dtype, pol_mul_count(T, mid)},
         {&f->cos_sin, POL_F32, pol_mul_count(S, c->head_dim)},
         {&f->scratch, POL_F32, scratch}, /* of one op at a time */
         {&f->ids, POL_I32, T},
-        {&f->target, POL_I32, T},
+        {&f->target, POL_I32, pol_mul_count(cells, T)},
         {&f->nll, POL_F32, T},
         {&f->stats, POL_F32, 2 * mid},
     };
-    memcpy(out, all, sizeof all);
+    memcpy(out, shared, sizeof shared);
+    for (int64_t i = 0; i < cells; i++)
+        out[SHARED + i] = (planned){&f->cell[i].x, POL_F32, pol_mul_count(T, c->hidden)};
+    return (size_t)(SHARED + cells);
 }
 
-uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
+uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, const pol_placement *p, int64_t max_tokens,
+                           int64_t max_seq_len)
 {
+    pol_forward sizes = {.max_tokens = max_tokens, .max_seq_len = max_seq_len};
     planned plan[BUFFERS];
+    const size_t n = plan_buffers(c, be, p, &sizes, plan);
     uint64_t bytes = 0;
-    plan_buffers(c, be, &(pol_forward){.max_tokens = max_tokens, .max_seq_len = max_seq_len}, plan);
-    for (size_t i = 0; i < BUFFERS; i++)
+    for (size_t i = 0; i < n; i++)
         if (plan[i].n && !pol_add_u64(bytes, pol_buf_bytes(be, plan[i].dtype, plan[i].n), &bytes))
             return UINT64_MAX;
     return bytes;
 }
 
+/* Of elements alone: what the device gives at a time is held against it. The same wherever the weights are, but for the
+ * targets, which are never the largest. */
 uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
 {
+    pol_forward sizes = {.max_tokens = max_tokens, .max_seq_len = max_seq_len};
     planned plan[BUFFERS];
-    uint64_t largest = 0;
-    plan_buffers(c, be, &(pol_forward){.max_tokens = max_tokens, .max_seq_len = max_seq_len}, plan);
-    for (size_t i = 0; i < BUFFERS; i++) {
-        uint64_t bytes; /* of the elements alone: what the device gives at a time is held against it */
+    const size_t n = plan_buffers(c, be, NULL, &sizes, plan);
+    uint64_t largest = 0, bytes;
+    for (size_t i = 0; i < n; i++) {
         if (!pol_mul_u64((uint64_t)plan[i].n, pol_dtype_size(plan[i].dtype), &bytes))
             return UINT64_MAX;
         largest = bytes > largest ? bytes : largest;
@@ -93,19 +101,47 @@ static pol_status make_rope_table(pol_forward *f)
 static pol_status make_buffers(pol_forward *f)
 {
     pol_model *m = f->m;
-    const int64_t T = f->max_tokens;
     planned plan[BUFFERS];
-    plan_buffers(&m->config, m->be, f, plan);
-    for (size_t i = 0; i < BUFFERS; i++)
+    const size_t n = plan_buffers(&m->config, m->be, &m->placement, f, plan);
+    for (size_t i = 0; i < n; i++)
         if (plan[i].n)
             POL_TRY(pol_buf_new(m->be, plan[i].dtype, plan[i].n, plan[i].buf));
+    f->x = f->cell[0].x;
+    return POL_OK;
+}
+
+static pol_status make_cells(pol_forward *f)
+{
+    pol_model *m = f->m;
+    for (int64_t i = 0; m->visits && i < f->max_pending; i++) {
+        pol_cell *cell = &f->cell[i];
+        cell->order = pol_alloc_array(m->ctx, m->arrangement->size, sizeof *cell->order);
+        cell->kept = pol_alloc_array(m->ctx, 2 * (int64_t)m->config.n_layers, sizeof *cell->kept);
+        if (!cell->order || !cell->kept)
+            return POL_ENOMEM;
+    }
+    return POL_OK;
+}
+
+static pol_status make_host_arrays(pol_forward *f)
+{
+    pol_model *m = f->m;
+    const int64_t T = f->max_tokens;
     f->target_host = pol_alloc_array(m->ctx, T, sizeof *f->target_host);
-    f->nll_host = pol_alloc_array(m->ctx, pol_mul_count(POL_MAX_PENDING, T), sizeof *f->nll_host);
+    f->nll_host = pol_alloc_array(m->ctx, pol_mul_count(f->max_pending, T), sizeof *f->nll_host);
     f->stats_host = pol_alloc_array(m->ctx, 2 * mid_width(m->be, &m->config), sizeof *f->stats_host);
     f->key = pol_alloc_array(m->ctx, POL_KEY_HEAD + 2 * (int64_t)m->config.n_layers, sizeof *f->key);
-    if (!f->target_host || !f->nll_host || !f->stats_host || !f->key)
-        return POL_ENOMEM;
-    return make_rope_table(f);
+    return f->target_host && f->nll_host && f->stats_host && f->key ? POL_OK : POL_ENOMEM;
+}
+
+static int64_t max_pending(const pol_placement *p) { return p && p->streamed ? p->cells : POL_MAX_CELLS; }
+
+uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *p, int64_t max_tokens)
+{
+    uint64_t bytes = (uint64_t)(max_pending(p) + 1) * (uint64_t)max_tokens * sizeof(float);
+    for (int32_t l = 0; p && p->streamed && l < c->n_layers; l++)
+        bytes += (uint64_t)p->cells * (uint64_t)(c->layers[l].n_groups + c->layers[l].ffn) * sizeof(int32_t);
+    return bytes;
 }
 
 pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len, pol_forward **out)
@@ -121,7 +157,14 @@ pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len
     f->m = m;
     f->max_tokens = max_tokens;
     f->max_seq_len = max_seq_len;
+    f->max_pending = max_pending(&m->placement);
     pol_status s = make_buffers(f);
+    if (s == POL_OK)
+        s = make_cells(f);
+    if (s == POL_OK)
+        s = make_host_arrays(f);
+    if (s == POL_OK)
+        s = make_rope_table(f);
     if (s < 0) {
         pol_forward_free(f);
         return s;
@@ -146,16 +189,22 @@ void pol_forward_free(pol_forward *f)
     if (!f)
         return;
     wait_for_flights(f);
-    pol_buf *const made[] = {f->x,   f->y,      f->wide, f->mid,  f->cos_sin, f->scratch,
-                             f->ids, f->target, f->nll,  f->stats}; /* as planned; a lost device plans nothing */
-    _Static_assert(POL_COUNT(made) == BUFFERS, "every buffer is freed");
-    for (size_t i = 0; i < POL_COUNT(made); i++)
-        pol_buf_free(f->m->be, made[i]);
-    pol_free(f->m->ctx, f->target_host);
-    pol_free(f->m->ctx, f->nll_host);
-    pol_free(f->m->ctx, f->stats_host);
-    pol_free(f->m->ctx, f->key);
-    pol_free(f->m->ctx, f);
+    pol_model *m = f->m;
+    /* As planned; a lost device plans nothing. */
+    pol_buf *const shared[] = {f->y, f->wide, f->mid, f->cos_sin, f->scratch, f->ids, f->target, f->nll, f->stats};
+    _Static_assert(POL_COUNT(shared) == SHARED, "every buffer is freed");
+    for (size_t i = 0; i < POL_COUNT(shared); i++)
+        pol_buf_free(m->be, shared[i]);
+    for (size_t i = 0; i < POL_COUNT(f->cell); i++) {
+        pol_buf_free(m->be, f->cell[i].x);
+        pol_free(m->ctx, f->cell[i].order);
+        pol_free(m->ctx, f->cell[i].kept);
+    }
+    pol_free(m->ctx, f->target_host);
+    pol_free(m->ctx, f->nll_host);
+    pol_free(m->ctx, f->stats_host);
+    pol_free(m->ctx, f->key);
+    pol_free(m->ctx, f);
 }
 
 int64_t pol_forward_max_tokens(const pol_forward *f) { return f->max_tokens; }

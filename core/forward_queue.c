@@ -6,16 +6,16 @@
  */
 #include "core/forward_state.h"
 
-/* The target of a position is the next token; the last position of a sequence has none. */
-static pol_status put_targets(pol_forward *f, const int32_t *ids)
+/* The target of a position is the next token; the last position of a sequence has none. `row`: of f->target. */
+static pol_status put_targets(pol_forward *f, const int32_t *ids, int64_t row)
 {
     const int64_t S = f->S, T = f->B * S;
     for (int64_t t = 0; t < T; t++)
         f->target_host[t] = t % S == S - 1 ? -1 : ids[t + 1];
-    return pol_upload(f->m->be, f->target, 0, f->target_host, T);
+    return pol_upload(f->m->be, f->target, row * f->max_tokens, f->target_host, T);
 }
 
-static pol_status score_targets(pol_forward *f)
+static pol_status score_targets(pol_forward *f, int64_t row)
 {
     pol_model *m = f->m;
     const pol_config *c = &m->config;
@@ -23,12 +23,24 @@ static pol_status score_targets(pol_forward *f)
     return pol_nll(m->be, &(pol_nll_args){.nll = {f->nll, 0},
                                           .x = {f->y, 0},
                                           .w = {m->output, 0},
-                                          .target = {f->target, 0},
+                                          .target = {f->target, row * f->max_tokens},
                                           .scratch = {f->scratch, 0},
                                           .T = f->B * f->S,
                                           .C = c->hidden,
                                           .V = c->vocab,
                                           .slice = pol_forward_slice(m->be, c)});
+}
+
+static pol_status send_values(pol_forward *f, int64_t i)
+{
+    f->in_flight = true;
+    return pol_download_later(f->m->be, f->nll, 0, f->nll_host + i * f->max_tokens, f->B * f->S);
+}
+
+pol_status pol_forward_score(pol_forward *f, int64_t i)
+{
+    POL_TRY(score_targets(f, i));
+    return send_values(f, i);
 }
 
 static pol_status call_ops(pol_forward *f)
@@ -38,7 +50,7 @@ static pol_status call_ops(pol_forward *f)
         POL_TRY(pol_forward_attention(f, l, NULL));
         POL_TRY(pol_forward_mlp(f, l, NULL));
     }
-    return score_targets(f);
+    return score_targets(f, 0);
 }
 
 /* All that decides which ops a pass calls and with what: the buffers (those of `f`), its shape, what each layer keeps.
@@ -56,6 +68,7 @@ static size_t make_key(pol_forward *f)
     return (size_t)n * sizeof *f->key;
 }
 
+/* The whole pass, now: of a resident model. */
 static pol_status compute(pol_forward *f)
 {
     bool replayed;
@@ -65,13 +78,17 @@ static pol_status compute(pol_forward *f)
 
 static pol_status queue(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {
-    if (f->n_pending == POL_MAX_PENDING)
+    if (f->n_pending == f->max_pending)
         POL_TRY(pol_forward_settle(f));
+    const int64_t i = f->n_pending;
     POL_TRY(pol_forward_put_ids(f, ids, B, S));
-    POL_TRY(put_targets(f, ids));
-    POL_TRY(compute(f));
-    f->in_flight = true;
-    POL_TRY(pol_download_later(f->m->be, f->nll, 0, f->nll_host + f->n_pending * f->max_tokens, B * S));
+    POL_TRY(put_targets(f, ids, f->m->visits ? i : 0));
+    if (f->m->visits) {
+        POL_TRY(pol_forward_note_cell(f, i));
+    } else {
+        POL_TRY(compute(f));
+        POL_TRY(send_values(f, i));
+    }
     f->pending[f->n_pending++] = (pol_pending){.B = B, .S = S, .nll = nll, .loss = loss};
     return POL_OK;
 }
@@ -101,12 +118,20 @@ pol_status pol_forward_queue(pol_forward *f, const int32_t *ids, int64_t B, int6
     return s;
 }
 
+static pol_status wait_for_values(pol_forward *f)
+{
+    if (f->m->visits)
+        POL_TRY(pol_forward_visit_layers(f));
+    const pol_status s = pol_sync(f->m->be);
+    f->in_flight = false;
+    return s;
+}
+
 pol_status pol_forward_settle(pol_forward *f)
 {
     if (!f->n_pending)
         return POL_OK;
-    const pol_status s = pol_sync(f->m->be);
-    f->in_flight = false;
+    const pol_status s = wait_for_values(f);
     for (int64_t i = 0; s == POL_OK && i < f->n_pending; i++)
         hand_out(&f->pending[i], f->nll_host + i * f->max_tokens);
     f->n_pending = 0;
@@ -117,7 +142,7 @@ pol_status pol_forward_settle(pol_forward *f)
  * that a later pass may use them again. */
 void pol_forward_drop(pol_forward *f) { f->n_pending = 0; }
 
-int64_t pol_forward_max_pending(const pol_forward *f) { return (int64_t)POL_COUNT(f->pending); }
+int64_t pol_forward_max_pending(const pol_forward *f) { return f->max_pending; }
 
 pol_status pol_forward_nll(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {

@@ -1,13 +1,10 @@
-/* forward_state.h - what the parts of the forward pass share: forward.c (blocks), forward_buffers.c (memory) and
- * forward_queue.c (whole passes that nobody waits for). */
+/* forward_state.h - what the parts of the forward pass share: forward.c (blocks), forward_buffers.c (memory),
+ * forward_queue.c (whole passes that nobody waits for) and forward_visit.c (those of a streamed model). */
 #ifndef POL_FORWARD_STATE_H
 #define POL_FORWARD_STATE_H
 
 #include "core/forward.h"
 #include "core/model/weights.h"
-
-/* Passes that may be queued; one more settles first. A step has some tens of them. */
-enum { POL_MAX_PENDING = 64 };
 
 /* Numbers of a pass's key that come before its layers' (forward_queue.c). */
 enum { POL_KEY_HEAD = 3 };
@@ -19,21 +16,31 @@ typedef struct pol_pending {
     double *loss; /* likewise */
 } pol_pending;
 
+/* Of a streamed model: what a pass that waits for visits needs besides its ids, which are embedded already. */
+typedef struct pol_cell {
+    pol_buf *x;     /* [T, C] its residual stream */
+    int32_t *order; /* [arrangement->size] that its mask came with */
+    int64_t *kept;  /* [2 n_layers] as of pol_arrangement */
+} pol_cell;
+
 struct pol_forward {
     pol_model *m; /* borrowed */
     int64_t max_tokens, max_seq_len;
-    int64_t B, S;  /* of the pass under way */
-    pol_buf *x;    /* [T, C] residual stream, f32 */
-    pol_buf *y;    /* [T, C] its norm */
-    pol_buf *wide; /* [T, max(qkv, 2 F)]: what enters attention or swiglu */
-    pol_buf *mid;  /* [T, max(G g D, F)]: what leaves it */
-    pol_buf *cos_sin, *scratch, *ids, *target, *nll;
-    pol_buf *stats;       /* [2, max(G g D, F)]: sums of mid, then of its squares */
-    int32_t *target_host; /* [T] */
-    float *stats_host;    /* as stats */
-    int64_t *key;         /* [POL_KEY_HEAD + 2 n_layers] of a pass that may be recorded */
-    pol_pending pending[POL_MAX_PENDING];
-    float *nll_host; /* [POL_MAX_PENDING, T]: their values, a row each, when the device has been waited for */
+    int64_t max_pending; /* POL_MAX_CELLS; of a streamed model its cells */
+    int64_t B, S;        /* of the pass under way */
+    pol_buf *x;          /* [T, C] its residual stream, f32: a cell's */
+    pol_buf *y;          /* [T, C] its norm */
+    pol_buf *wide;       /* [T, max(qkv, 2 F)]: what enters attention or swiglu */
+    pol_buf *mid;        /* [T, max(G g D, F)]: what leaves it */
+    pol_buf *cos_sin, *scratch, *ids, *nll;
+    pol_buf *target;              /* [cells, T] */
+    pol_buf *stats;               /* [2, max(G g D, F)]: sums of mid, then of its squares */
+    int32_t *target_host;         /* [T] */
+    float *stats_host;            /* as stats */
+    int64_t *key;                 /* [POL_KEY_HEAD + 2 n_layers] of a pass that may be recorded */
+    pol_cell cell[POL_MAX_CELLS]; /* of a resident model the first one's x alone */
+    pol_pending pending[POL_MAX_CELLS];
+    float *nll_host; /* [max_pending, T]: their values, a row each, when the device has been waited for */
     int64_t n_pending;
     bool in_flight; /* the device may still write to nll_host */
 };
@@ -44,10 +51,23 @@ static inline int64_t pol_forward_slice(const pol_backend *be, const pol_config 
     return pol_min_i64(be->nll_slice, c->vocab);
 }
 
+/* Residual streams that are there at a time. */
+static inline int64_t pol_cells(const pol_placement *p) { return p && p->streamed ? p->cells : 1; }
+
 /* The parts of pol_forward_begin: shape and ids (transfers), and the embedding (an op). */
 pol_status pol_forward_put_ids(pol_forward *f, const int32_t *ids, int64_t B, int64_t S);
 pol_status pol_forward_embed(pol_forward *f);
 /* y = the norm of x. */
 pol_status pol_forward_norm(pol_forward *f, pol_buf *gain);
+/* The blocks of a layer whose weights are on the device. */
+pol_status pol_forward_attention_of(pol_forward *f, const pol_layer_weights *w, const pol_tap *tap);
+pol_status pol_forward_mlp_of(pol_forward *f, const pol_layer_weights *w, const pol_tap *tap);
+/* The values of pending pass i, whose residual stream is at its end: computed, and on their way to the host. */
+pol_status pol_forward_score(pol_forward *f, int64_t i);
+
+/* Of a streamed model. The pass under way, which will be pending pass i: its ids are embedded, its mask is noted. And
+ * all pending passes are taken through the layers. */
+pol_status pol_forward_note_cell(pol_forward *f, int64_t i);
+pol_status pol_forward_visit_layers(pol_forward *f);
 
 #endif

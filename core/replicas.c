@@ -20,20 +20,22 @@ pol_status pol_replicas_on(const pol_replicas *r, int64_t i, pol_status s)
     return on_device(r, r->of[i].model->be, s);
 }
 
-static pol_status load(pol_source *src, pol_backend *be, int64_t max_tokens, int64_t max_seq_len, pol_replica *out)
+static pol_status load(pol_source *src, pol_backend *be, const pol_memory *memory, int64_t max_tokens,
+                       int64_t max_seq_len, pol_replica *out)
 {
-    POL_TRY(pol_model_load(src, be, &out->model));
+    POL_TRY(pol_memory_reserve(be, memory));
+    POL_TRY(pol_model_load(src, be, &memory->placement, &out->model));
     return pol_forward_new(out->model, max_tokens, max_seq_len, &out->forward);
 }
 
-pol_status pol_replicas_open(pol_source *src, pol_backend *const *devices, int64_t n, int64_t max_tokens,
-                             int64_t max_seq_len, pol_replicas *r)
+pol_status pol_replicas_open(pol_source *src, pol_backend *const *devices, const pol_memory *memory, int64_t n,
+                             int64_t max_tokens, int64_t max_seq_len, pol_replicas *r)
 {
     pol_context *ctx = devices[0]->ctx;
     *r = (pol_replicas){.ctx = ctx, .of = pol_alloc_zero(ctx, (size_t)n * sizeof *r->of), .n = n};
     pol_status s = r->of ? POL_OK : POL_ENOMEM;
     for (int64_t i = 0; s == POL_OK && i < n; i++)
-        s = on_device(r, devices[i], load(src, devices[i], max_tokens, max_seq_len, &r->of[i]));
+        s = on_device(r, devices[i], load(src, devices[i], &memory[i], max_tokens, max_seq_len, &r->of[i]));
     if (s < 0)
         pol_replicas_close(r);
     return s;

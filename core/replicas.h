@@ -8,7 +8,7 @@
 #define POL_REPLICAS_H
 
 #include "core/backend.h"
-#include "pollard/model.h"
+#include "pollard/memory.h"
 
 typedef struct pol_replica {
     pol_model *model;
@@ -23,9 +23,10 @@ typedef struct pol_replicas {
 } pol_replicas;
 
 /* Reads the weights once a device; after the first they come from the system's cache of the file. `devices` are
- * borrowed. A failure on one of several devices names it, here and in all that follows. On failure *r is zeroed. */
-pol_status pol_replicas_open(pol_source *src, pol_backend *const *devices, int64_t n, int64_t max_tokens,
-                             int64_t max_seq_len, pol_replicas *r);
+ * borrowed; memory [n] is what was planned for each. A failure on one of several devices names it, here and in all that
+ * follows. On failure *r is zeroed. */
+pol_status pol_replicas_open(pol_source *src, pol_backend *const *devices, const pol_memory *memory, int64_t n,
+                             int64_t max_tokens, int64_t max_seq_len, pol_replicas *r);
 void pol_replicas_close(pol_replicas *r); /* takes a zeroed one */
 
 pol_status pol_replicas_set_mask(pol_replicas *r, const uint8_t *mask);

@@ -82,6 +82,15 @@ int64_t pol_arrangement_kept(const pol_arrangement *arr, int32_t layer, pol_unit
     return arr->kept[(int64_t)kind * arr->units->n_layers + layer];
 }
 
+void pol_arrangement_reset(pol_arrangement *arr, int32_t layer)
+{
+    for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++) {
+        const pol_section *sec = pol_units_section(arr->units, (pol_unit_kind)kind, layer);
+        for (int64_t i = sec->first; i < sec->first + sec->count; i++)
+            arr->order[i] = arr->position[i] = (int32_t)i;
+    }
+}
+
 pol_status pol_arrangement_check(pol_arrangement *arr, const int32_t *order)
 {
     memset(arr->seen, 0, (size_t)arr->size);

@@ -36,6 +36,9 @@ void pol_arrangement_plan(pol_arrangement *arr, int32_t layer, pol_unit_kind kin
 /* *n_kept of the last plan. */
 int64_t pol_arrangement_kept(const pol_arrangement *arr, int32_t layer, pol_unit_kind kind);
 
+/* The units of a layer are back at their own numbers. */
+void pol_arrangement_reset(pol_arrangement *arr, int32_t layer);
+
 /* POL_EARG unless order [size] is a permutation inside every section; names the first wrong entry. */
 pol_status pol_arrangement_check(pol_arrangement *arr, const int32_t *order);
 /* One round of swaps that brings (layer, kind) nearer to a checked `order`. Call until *n_pairs is 0: two rounds at

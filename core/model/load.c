@@ -1,10 +1,11 @@
-/* load.c - from a source on disk to unit-by-unit buffers on a device.
+/* load.c - from a source on disk to unit-by-unit buffers on a device, or to where layers visit it from.
  *
  * A tensor passes through host memory once: matrices whose units are rows go by in pieces, w_o and w_down are read
- * whole and written out transposed, so the peak is the weights on the device, one tensor, and one piece.
+ * whole and written out transposed, so the peak is the weights, one tensor, and one piece.
  */
 #include <string.h>
 
+#include "core/model/half.h"
 #include "core/model/source.h"
 #include "core/model/weights.h"
 
@@ -19,6 +20,49 @@ typedef struct loader {
     int64_t piece_n;
 } loader;
 
+/* Where a matrix or bias goes: a buffer on the device, or the host memory that a streamed layer comes from, where it
+ * lies in the type that the device has it in. */
+typedef struct place {
+    pol_buf *buf; /* NULL: home */
+    void *home;
+    pol_dtype dtype;
+} place;
+
+static pol_status open_part(loader *ld, int32_t layer, pol_part part, place *out)
+{
+    pol_model *m = ld->m;
+    const pol_part_shape s = pol_part_of(&m->config, m->be, layer, part);
+    *out = (place){.dtype = s.dtype};
+    if (m->visits) {
+        out->home = pol_visits_home(m, layer, part);
+        return POL_OK;
+    }
+    pol_buf **buf = pol_part_buf(&m->layers[layer], part);
+    POL_TRY(pol_part_new(m->be, &s, buf));
+    out->buf = *buf;
+    return POL_OK;
+}
+
+/* To nearest, ties to even, as an upload rounds. */
+static void narrow(pol_dtype dtype, const float *src, int64_t n, void *dst, int64_t at)
+{
+    uint16_t *half = (uint16_t *)dst + at;
+    if (dtype == POL_F32)
+        memcpy((float *)dst + at, src, (size_t)n * sizeof *src);
+    for (int64_t i = 0; i < n && dtype == POL_F16; i++)
+        half[i] = pol_f32_to_f16(src[i]);
+    for (int64_t i = 0; i < n && dtype == POL_BF16; i++)
+        half[i] = pol_f32_to_bf16(src[i]);
+}
+
+static pol_status put(loader *ld, const place *to, int64_t at, const float *src, int64_t n)
+{
+    if (to->buf)
+        return pol_upload(ld->m->be, to->buf, at, src, n);
+    narrow(to->dtype, src, n, to->home, at);
+    return POL_OK;
+}
+
 static pol_status new_vector(loader *ld, pol_tensor_kind kind, int32_t layer, pol_buf **out)
 {
     int64_t rows, cols;
@@ -32,19 +76,19 @@ static pol_status new_vector(loader *ld, pol_tensor_kind kind, int32_t layer, po
 
 /* Rows [row, row + n) of a tensor to dst from element `at` on, without rearrangement. */
 static pol_status copy_rows(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t row, int64_t n, int64_t cols,
-                            pol_buf *dst, int64_t at)
+                            const place *dst, int64_t at)
 {
     const int64_t step = pol_max_i64(1, ld->piece_n / cols);
     for (int64_t r = 0; r < n; r += step) {
         const int64_t rows = pol_min_i64(step, n - r);
         POL_TRY(pol_source_read(ld->src, kind, layer, row + r, rows, ld->piece));
-        POL_TRY(pol_upload(ld->m->be, dst, at + r * cols, ld->piece, rows * cols));
+        POL_TRY(put(ld, dst, at + r * cols, ld->piece, rows * cols));
     }
     return POL_OK;
 }
 
 /* w_qkv: the three matrices, group by group. */
-static pol_status load_qkv(loader *ld, int32_t layer, pol_layer_weights *w)
+static pol_status load_qkv(loader *ld, int32_t layer)
 {
     const pol_config *c = &ld->m->config;
     const int64_t C = c->hidden, G = c->layers[layer].n_groups;
@@ -57,30 +101,31 @@ static pol_status load_qkv(loader *ld, int32_t layer, pol_layer_weights *w)
         {POL_T_V, POL_T_V_BIAS, c->head_dim, pol_ctx_cols(c) + c->head_dim},
     };
     const int64_t unit = pol_qkv_rows(c);
-    POL_TRY(pol_buf_new_rows(ld->m->be, ld->m->be->weight_dtype, G, unit * C, &w->w_qkv));
-    if (c->qkv_bias)
-        POL_TRY(pol_buf_new(ld->m->be, POL_F32, G * unit, &w->b_qkv));
+    place matrix, bias;
+    POL_TRY(open_part(ld, layer, POL_W_QKV, &matrix));
+    POL_TRY(open_part(ld, layer, POL_B_QKV, &bias));
     for (size_t p = 0; p < POL_COUNT(part); p++) {
         for (int64_t i = 0; i < G; i++)
-            POL_TRY(copy_rows(ld, part[p].kind, layer, i * part[p].rows, part[p].rows, C, w->w_qkv,
+            POL_TRY(copy_rows(ld, part[p].kind, layer, i * part[p].rows, part[p].rows, C, &matrix,
                               (i * unit + part[p].at) * C));
         if (!c->qkv_bias)
             continue;
         POL_TRY(pol_source_read(ld->src, part[p].bias, layer, 0, 1, ld->piece));
         for (int64_t i = 0; i < G; i++)
-            POL_TRY(pol_upload(ld->m->be, w->b_qkv, i * unit + part[p].at, ld->piece + i * part[p].rows, part[p].rows));
+            POL_TRY(put(ld, &bias, i * unit + part[p].at, ld->piece + i * part[p].rows, part[p].rows));
     }
     return POL_OK;
 }
 
 /* w_gate_up: the two matrices, row by row in turn. */
-static pol_status load_gate_up(loader *ld, int32_t layer, pol_layer_weights *w)
+static pol_status load_gate_up(loader *ld, int32_t layer)
 {
     const pol_config *c = &ld->m->config;
-    const int64_t C = c->hidden, F = c->layers[layer].ffn, padded = pol_padded(ld->m->be, F);
-    const pol_tensor_kind kind[2] = {POL_T_GATE, POL_T_UP}, bias[2] = {POL_T_GATE_BIAS, POL_T_UP_BIAS};
+    const int64_t C = c->hidden, F = c->layers[layer].ffn;
+    const pol_tensor_kind kind[2] = {POL_T_GATE, POL_T_UP}, biases[2] = {POL_T_GATE_BIAS, POL_T_UP_BIAS};
     float *both = ld->piece + ld->piece_n;
-    POL_TRY(pol_buf_new_rows(ld->m->be, ld->m->be->weight_dtype, padded, 2 * C, &w->w_gate_up));
+    place matrix, bias;
+    POL_TRY(open_part(ld, layer, POL_W_GATE_UP, &matrix));
     const int64_t step = pol_max_i64(1, ld->piece_n / (2 * C));
     for (int64_t r = 0; r < F; r += step) {
         const int64_t n = pol_min_i64(step, F - r);
@@ -89,26 +134,26 @@ static pol_status load_gate_up(loader *ld, int32_t layer, pol_layer_weights *w)
             for (int64_t j = 0; j < n; j++)
                 memcpy(both + (2 * j + i) * C, ld->piece + j * C, (size_t)C * sizeof *both);
         }
-        POL_TRY(pol_upload(ld->m->be, w->w_gate_up, r * 2 * C, both, n * 2 * C));
+        POL_TRY(put(ld, &matrix, r * 2 * C, both, n * 2 * C));
     }
     if (!c->mlp_bias)
         return POL_OK;
-    POL_TRY(pol_buf_new(ld->m->be, POL_F32, padded * 2, &w->b_gate_up));
+    POL_TRY(open_part(ld, layer, POL_B_GATE_UP, &bias));
     for (int i = 0; i < 2; i++) {
-        POL_TRY(pol_source_read(ld->src, bias[i], layer, 0, 1, ld->piece));
+        POL_TRY(pol_source_read(ld->src, biases[i], layer, 0, 1, ld->piece));
         for (int64_t j = 0; j < F; j++)
             both[2 * j + i] = ld->piece[j];
     }
-    return pol_upload(ld->m->be, w->b_gate_up, 0, both, 2 * F);
+    return put(ld, &bias, 0, both, 2 * F);
 }
 
-/* A [C, in] matrix to rows [in, C], in a buffer of `units` units of `unit` rows. */
-static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, int64_t units,
-                                  int64_t unit, pol_buf **out)
+/* A [C, in] matrix to rows [in, C]. */
+static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, pol_part part)
 {
     enum { BLOCK = 32 };
     const int64_t C = ld->m->config.hidden;
-    POL_TRY(pol_buf_new_rows(ld->m->be, ld->m->be->weight_dtype, units, unit * C, out));
+    place to;
+    POL_TRY(open_part(ld, layer, part, &to));
     POL_TRY(pol_source_read(ld->src, kind, layer, 0, C, ld->tensor));
     const int64_t step = pol_max_i64(1, ld->piece_n / C);
     for (int64_t r = 0; r < in; r += step) {
@@ -119,7 +164,7 @@ static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t laye
                 for (int64_t col = c0; col < c1; col++)
                     ld->piece[j * C + col] = ld->tensor[col * in + r + j];
         }
-        POL_TRY(pol_upload(ld->m->be, *out, r * C, ld->piece, n * C));
+        POL_TRY(put(ld, &to, r * C, ld->piece, n * C));
     }
     return POL_OK;
 }
@@ -133,32 +178,36 @@ static pol_status load_layer(loader *ld, int32_t layer)
     w->n_channels = shape.ffn;
     if (shape.n_groups) {
         POL_TRY(new_vector(ld, POL_T_ATTN_NORM, layer, &w->attn_norm));
-        POL_TRY(load_qkv(ld, layer, w));
-        const int64_t in = shape.n_groups * pol_ctx_cols(c);
-        POL_TRY(load_transposed(ld, POL_T_O, layer, in, shape.n_groups, pol_ctx_cols(c), &w->w_o));
+        POL_TRY(load_qkv(ld, layer));
+        POL_TRY(load_transposed(ld, POL_T_O, layer, shape.n_groups * pol_ctx_cols(c), POL_W_O));
         POL_TRY(new_vector(ld, POL_T_O_BIAS, layer, &w->b_o));
     }
     if (shape.ffn) {
         POL_TRY(new_vector(ld, POL_T_MLP_NORM, layer, &w->mlp_norm));
-        POL_TRY(load_gate_up(ld, layer, w));
-        POL_TRY(load_transposed(ld, POL_T_DOWN, layer, shape.ffn, pol_padded(ld->m->be, shape.ffn), 1, &w->w_down));
+        POL_TRY(load_gate_up(ld, layer));
+        POL_TRY(load_transposed(ld, POL_T_DOWN, layer, shape.ffn, POL_W_DOWN));
         POL_TRY(new_vector(ld, POL_T_DOWN_BIAS, layer, &w->b_down));
     }
     return POL_OK;
+}
+
+/* A [V, C] table, as it is. */
+static pol_status load_table(loader *ld, pol_tensor_kind kind, pol_buf **out)
+{
+    const int64_t V = ld->m->config.vocab, C = ld->m->config.hidden;
+    POL_TRY(pol_buf_new_rows(ld->m->be, ld->m->be->weight_dtype, V, C, out));
+    return copy_rows(ld, kind, 0, 0, V, C, &(place){.buf = *out}, 0);
 }
 
 static pol_status load_all(loader *ld)
 {
     pol_model *m = ld->m;
     const pol_config *c = &m->config;
-    const int64_t V = c->vocab, C = c->hidden;
-    POL_TRY(pol_buf_new_rows(m->be, m->be->weight_dtype, V, C, &m->embed));
-    POL_TRY(copy_rows(ld, POL_T_EMBED, 0, 0, V, C, m->embed, 0));
+    POL_TRY(load_table(ld, POL_T_EMBED, &m->embed));
     m->output = m->embed;
     if (!c->tied) {
         m->output = NULL;
-        POL_TRY(pol_buf_new_rows(m->be, m->be->weight_dtype, V, C, &m->output));
-        POL_TRY(copy_rows(ld, POL_T_OUTPUT, 0, 0, V, C, m->output, 0));
+        POL_TRY(load_table(ld, POL_T_OUTPUT, &m->output));
     }
     POL_TRY(new_vector(ld, POL_T_OUTPUT_NORM, 0, &m->output_norm));
     for (int32_t l = 0; l < c->n_layers; l++) {
@@ -188,25 +237,37 @@ uint64_t pol_model_host_bytes(const pol_config *c)
     return (uint64_t)(widest_input(c) * c->hidden + 2 * piece_elements(c)) * sizeof(float);
 }
 
-pol_status pol_model_load(pol_source *src, pol_backend *be, pol_model **out)
+static pol_status open_model(pol_model *m)
+{
+    POL_TRY(pol_units_new(m->ctx, &m->config, &m->units));
+    POL_TRY(pol_arrangement_new(m->units, &m->arrangement));
+    m->layers = pol_alloc_zero(m->ctx, (size_t)m->config.n_layers * sizeof *m->layers);
+    if (!m->layers)
+        return POL_ENOMEM;
+    return m->placement.streamed ? pol_visits_new(m) : POL_OK;
+}
+
+pol_status pol_model_load(pol_source *src, pol_backend *be, const pol_placement *p, pol_model **out)
 {
     *out = NULL;
     pol_context *ctx = pol_source_context(src);
+    const pol_placement resident = {.cells = 1};
+    if (p && p->streamed && (p->cells < 1 || p->cells > POL_MAX_CELLS))
+        return pol_fail(ctx, POL_EARG, "model: %lld passes a visit are not within 1..%d", (long long)p->cells,
+                        POL_MAX_CELLS);
     pol_model *m = pol_alloc_zero(ctx, sizeof *m);
     if (!m)
         return POL_ENOMEM;
     m->ctx = ctx;
     m->be = be;
     m->config = *pol_source_config(src);
+    m->placement = p && p->streamed ? *p : resident;
     loader ld = {.src = src, .m = m, .piece_n = piece_elements(&m->config)};
-    pol_status s = pol_units_new(ctx, &m->config, &m->units);
-    if (s == POL_OK)
-        s = pol_arrangement_new(m->units, &m->arrangement);
+    pol_status s = open_model(m);
     if (s == POL_OK) {
-        m->layers = pol_alloc_zero(ctx, (size_t)m->config.n_layers * sizeof *m->layers);
         ld.tensor = pol_alloc_array(ctx, widest_input(&m->config) * m->config.hidden, sizeof(float));
         ld.piece = pol_alloc_array(ctx, 2 * ld.piece_n, sizeof(float));
-        s = m->layers && ld.tensor && ld.piece ? load_all(&ld) : POL_ENOMEM;
+        s = ld.tensor && ld.piece ? load_all(&ld) : POL_ENOMEM;
     }
     pol_free(ctx, ld.tensor);
     pol_free(ctx, ld.piece);
@@ -218,45 +279,19 @@ pol_status pol_model_load(pol_source *src, pol_backend *be, pol_model **out)
     return POL_OK;
 }
 
-uint64_t pol_model_bytes(const pol_config *c, const pol_backend *be)
-{
-    const int64_t C = c->hidden;
-    int64_t weights = c->vocab * C * (c->tied ? 1 : 2), vectors = C;
-    for (int32_t l = 0; l < c->n_layers; l++) {
-        const int64_t G = c->layers[l].n_groups, F = pol_padded(be, c->layers[l].ffn);
-        weights += (G * (pol_qkv_rows(c) + pol_ctx_cols(c)) + 3 * F) * C;
-        vectors += (G ? C : 0) + (F ? C : 0);
-        vectors += (c->qkv_bias ? G * pol_qkv_rows(c) : 0) + (c->o_bias && G ? C : 0);
-        vectors += c->mlp_bias && F ? 2 * F + C : 0;
-    }
-    return (uint64_t)weights * pol_dtype_size(be->weight_dtype) + (uint64_t)vectors * sizeof(float);
-}
-
-uint64_t pol_model_largest_row(const pol_config *c, const pol_backend *be)
-{
-    int64_t matrix = c->hidden, vector = c->hidden;
-    for (int32_t l = 0; l < c->n_layers; l++) {
-        const int64_t G = c->layers[l].n_groups, F = pol_padded(be, c->layers[l].ffn);
-        matrix = pol_max_i64(matrix, pol_max_i64(G ? pol_qkv_rows(c) : 0, F ? 2 : 0) * c->hidden);
-        vector = pol_max_i64(vector, c->qkv_bias ? G * pol_qkv_rows(c) : 0);
-        vector = pol_max_i64(vector, c->mlp_bias ? 2 * F : 0);
-    }
-    const uint64_t matrix_bytes = (uint64_t)matrix * pol_dtype_size(be->weight_dtype);
-    const uint64_t vector_bytes = (uint64_t)vector * sizeof(float);
-    return matrix_bytes > vector_bytes ? matrix_bytes : vector_bytes;
-}
-
 void pol_model_free(pol_model *m)
 {
     if (!m)
         return;
     for (int32_t l = 0; m->layers && l < m->config.n_layers; l++) {
         pol_layer_weights *w = &m->layers[l];
-        pol_buf *bufs[] = {w->attn_norm, w->mlp_norm, w->w_qkv, w->w_o,       w->w_gate_up,
-                           w->w_down,    w->b_qkv,    w->b_o,   w->b_gate_up, w->b_down};
-        for (size_t i = 0; i < POL_COUNT(bufs); i++)
-            pol_buf_free(m->be, bufs[i]);
+        pol_buf *vectors[] = {w->attn_norm, w->mlp_norm, w->b_o, w->b_down};
+        for (size_t i = 0; i < POL_COUNT(vectors); i++)
+            pol_buf_free(m->be, vectors[i]);
+        for (int part = 0; part < POL_PARTS; part++)
+            pol_buf_free(m->be, *pol_part_buf(w, (pol_part)part));
     }
+    pol_visits_free(m);
     if (m->output != m->embed)
         pol_buf_free(m->be, m->output);
     pol_buf_free(m->be, m->embed);

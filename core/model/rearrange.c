@@ -1,4 +1,8 @@
-/* rearrange.c - applying a mask: unit rows change places until the kept ones are the prefix of every buffer. */
+/* rearrange.c - applying a mask: unit rows change places until the kept ones are the prefix of every buffer.
+ *
+ * Of a streamed model a mask changes the books alone, exactly as it would those of a resident one; rows follow when a
+ * layer visits. So sums run in the same order and numbers are the same, bit for bit.
+ */
 #include <string.h>
 
 #include "core/model/weights.h"
@@ -34,36 +38,36 @@ static void moves_free(pol_model *m, moves *v)
     pol_free(m->ctx, v->a);
 }
 
-/* The n pairs after those gathered so far change places in every buffer that a layer's kind has. */
-static void gather(pol_model *m, int32_t layer, pol_unit_kind kind, int64_t n, moves *v)
+/* The n pairs after those gathered so far change places in every buffer of w that holds units of this kind. */
+static void gather(pol_model *m, int32_t layer, pol_unit_kind kind, pol_layer_weights *w, int64_t n, moves *v)
 {
-    const pol_config *c = &m->config;
-    const pol_layer_weights *w = &m->layers[layer];
-    const int64_t C = c->hidden;
-    const struct {
-        pol_buf *buf;
-        int64_t unit;
-    } group[] = {{w->w_qkv, pol_qkv_rows(c) * C}, {w->w_o, pol_ctx_cols(c) * C}, {w->b_qkv, pol_qkv_rows(c)}},
-      channel[] = {{w->w_gate_up, 2 * C}, {w->w_down, C}, {w->b_gate_up, 2}},
-      *part = kind == POL_UNIT_GROUP ? group : channel;
-    for (size_t i = 0; i < POL_COUNT(group) && n; i++)
-        if (part[i].buf)
-            v->swap[v->n++] = (pol_swap_args){.w = {part[i].buf, 0},
-                                              .unit = part[i].unit,
+    for (int part = 0; part < POL_PARTS && n; part++) {
+        const pol_part_shape s = pol_part_of(&m->config, m->be, layer, (pol_part)part);
+        pol_buf *buf = *pol_part_buf(w, (pol_part)part);
+        if (buf && s.units && s.kind == kind)
+            v->swap[v->n++] = (pol_swap_args){.w = {buf, 0},
+                                              .unit = s.unit,
                                               .n_units = pol_units_section(m->units, kind, layer)->count,
                                               .n_pairs = n,
                                               .a = v->a + v->n_pairs,
                                               .b = v->b + v->n_pairs};
+    }
     v->n_pairs += n;
+}
+
+static pol_status move(pol_model *m, moves *v)
+{
+    const pol_status s = pol_swap_units(m->be, v->swap, v->n);
+    v->n = v->n_pairs = 0;
+    return s;
 }
 
 /* The arrangement has them exchanged already, so a failure leaves a model whose numbers would be wrong: it is marked.
  */
-static pol_status move(pol_model *m, moves *v)
+static pol_status move_or_tear(pol_model *m, moves *v)
 {
-    const pol_status s = pol_swap_units(m->be, v->swap, v->n);
+    const pol_status s = move(m, v);
     m->torn |= s < 0;
-    v->n = v->n_pairs = 0;
     return s;
 }
 
@@ -74,8 +78,22 @@ static void gather_mask(pol_model *m, int32_t layer, const uint8_t *mask, moves 
     for (int i = 0; i < 2; i++) {
         int64_t n;
         pol_arrangement_plan(m->arrangement, layer, kinds[i], mask, v->a + v->n_pairs, v->b + v->n_pairs, &n, kept[i]);
-        gather(m, layer, kinds[i], n, v);
+        gather(m, layer, kinds[i], &m->layers[layer], n, v);
     }
+}
+
+/* One round of moves that brings what `lying` says nearer to `order`; how many pairs. */
+static int64_t gather_order(pol_model *m, pol_arrangement *lying, int32_t layer, pol_layer_weights *w,
+                            const int32_t *order, moves *v)
+{
+    int64_t pairs = 0;
+    for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++) {
+        int64_t n;
+        pol_arrangement_approach(lying, layer, (pol_unit_kind)kind, order, v->a + v->n_pairs, v->b + v->n_pairs, &n);
+        gather(m, layer, (pol_unit_kind)kind, w, n, v);
+        pairs += n;
+    }
+    return pairs;
 }
 
 pol_status pol_model_set_mask(pol_model *m, const uint8_t *mask)
@@ -86,8 +104,20 @@ pol_status pol_model_set_mask(pol_model *m, const uint8_t *mask)
     if (s == POL_OK) {
         for (int32_t l = 0; l < m->config.n_layers; l++)
             gather_mask(m, l, mask, &v);
-        s = move(m, &v);
+        s = move_or_tear(m, &v);
     }
+    moves_free(m, &v);
+    return s;
+}
+
+pol_status pol_rearrange(pol_model *m, pol_arrangement *lying, int32_t layer, pol_layer_weights *w,
+                         const int32_t *order)
+{
+    moves v = {0};
+    pol_status s = moves_new(m, &v);
+    /* Two rounds at most: see pol_arrangement_approach. */
+    while (s == POL_OK && gather_order(m, lying, layer, w, order, &v))
+        s = move(m, &v);
     moves_free(m, &v);
     return s;
 }
@@ -105,18 +135,11 @@ pol_status pol_model_set_order(pol_model *m, const int32_t *order)
     POL_TRY(pol_arrangement_check(m->arrangement, order));
     moves v = {0};
     pol_status s = moves_new(m, &v);
-    /* Two rounds at most: see pol_arrangement_approach. */
-    for (int64_t left = 1; s == POL_OK && left;) {
+    for (int64_t left = 1; s == POL_OK && left;) { /* two rounds again, each over all layers */
         left = 0;
         for (int32_t l = 0; l < m->config.n_layers; l++)
-            for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++) {
-                int64_t n;
-                pol_arrangement_approach(m->arrangement, l, (pol_unit_kind)kind, order, v.a + v.n_pairs,
-                                         v.b + v.n_pairs, &n);
-                gather(m, l, (pol_unit_kind)kind, n, &v);
-                left += n;
-            }
-        s = move(m, &v);
+            left += gather_order(m, m->arrangement, l, &m->layers[l], order, &v);
+        s = move_or_tear(m, &v);
     }
     moves_free(m, &v);
     return s < 0 ? s : pol_model_set_mask(m, NULL);

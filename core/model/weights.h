@@ -1,5 +1,5 @@
 /* weights.h - the weights of a model on a device, stored unit by unit, kept units first (docs/architecture.md, "The
- * prefix layout"). */
+ * prefix layout"); those of a streamed model in host memory, from where layers visit the device. */
 #ifndef POL_WEIGHTS_H
 #define POL_WEIGHTS_H
 
@@ -21,24 +21,83 @@ typedef struct pol_layer_weights {
     int64_t n_groups, n_channels;
 } pol_layer_weights;
 
+/* The buffers of a layer that are made of units, which change places: what a streamed layer brings along. */
+typedef enum pol_part {
+    POL_W_QKV = 0,
+    POL_W_O,
+    POL_W_GATE_UP,
+    POL_W_DOWN,
+    POL_B_QKV,
+    POL_B_GATE_UP,
+    POL_PARTS
+} pol_part;
+
+typedef struct pol_part_shape {
+    pol_unit_kind kind; /* of its units */
+    pol_dtype dtype;
+    int64_t units, unit; /* how many, padding included; elements of one. 0 units: there is no such part */
+    bool whole;          /* a bias: one row */
+} pol_part_shape;
+
+pol_part_shape pol_part_of(const pol_config *c, const pol_backend *be, int32_t layer, pol_part part);
+pol_part_shape pol_part_largest(const pol_config *c, const pol_backend *be, pol_part part); /* over the layers */
+pol_status pol_part_new(pol_backend *be, const pol_part_shape *s, pol_buf **out); /* NULL where there is no such part */
+pol_buf **pol_part_buf(pol_layer_weights *w, pol_part part);
+
+/* Device memory that serves the layers of a streamed model in turn. */
+typedef struct pol_slot {
+    pol_layer_weights w; /* the parts alone, each as large as the largest layer's */
+    int32_t layer;       /* that is there or on its way; -1: none */
+    bool arrived;        /* it has been waited for */
+} pol_slot;
+
+typedef struct pol_visits {
+    void **home;            /* [n_layers] parts in host memory, one after the other, units at their own numbers */
+    pol_slot slot[2];       /* layer l visits slot l % 2 */
+    pol_arrangement *lying; /* which unit lies at which position of the slots */
+} pol_visits;
+
 struct pol_model {
     pol_context *ctx;
     pol_backend *be; /* borrowed */
     pol_config config;
     pol_units *units;
-    pol_arrangement *arrangement;
-    pol_buf *embed;       /* [V, C] */
-    pol_buf *output;      /* [V, C]; == embed where tied */
-    pol_buf *output_norm; /* [C] */
-    pol_layer_weights *layers;
-    bool torn; /* a swap failed: rows and arrangement may disagree */
+    pol_arrangement *arrangement; /* of a streamed model: what order a pass wants, when its layers visit */
+    pol_buf *embed;               /* [V, C] */
+    pol_buf *output;              /* [V, C]; == embed where tied */
+    pol_buf *output_norm;         /* [C] */
+    pol_layer_weights *layers;    /* of a streamed model without the parts */
+    pol_placement placement;
+    pol_visits *visits; /* NULL: the model is resident */
+    bool torn;          /* a swap failed: rows and arrangement may disagree */
 };
 
 /* POL_EARG for a torn model. */
 pol_status pol_model_check_whole(const pol_model *m);
 
+/* Device bytes of one slot; host bytes of a layer's parts before `before` (POL_PARTS: of all), and of all layers'. */
+uint64_t pol_model_slot_bytes(const pol_config *c, const pol_backend *be);
+uint64_t pol_layer_home_bytes(const pol_config *c, const pol_backend *be, int32_t layer, pol_part before);
+uint64_t pol_model_home_bytes(const pol_config *c, const pol_backend *be);
+
 /* Bytes of the largest row of the buffers that pol_model_load makes (pol_buf). */
 uint64_t pol_model_largest_row(const pol_config *c, const pol_backend *be);
+
+/* A layer as it is on the device under the present mask. A streamed one is brought there first, which may be where
+ * another layer was. */
+pol_status pol_model_layer(pol_model *m, int32_t layer, pol_layer_weights *out);
+
+/* Of streamed models. fetch: the layer sets out for its slot, unless it is there or on its way. visit: it has arrived,
+ * its units in `order` [arrangement->size]; of *out the parts are filled in. home: a part in host memory. */
+pol_status pol_model_fetch(pol_model *m, int32_t layer);
+pol_status pol_model_visit(pol_model *m, int32_t layer, const int32_t *order, pol_layer_weights *out);
+void *pol_visits_home(const pol_model *m, int32_t layer, pol_part part);
+pol_status pol_visits_new(pol_model *m);
+void pol_visits_free(pol_model *m);
+
+/* Moves the rows of w's parts, and with them what `lying` says, until the layer's units are in `order`. */
+pol_status pol_rearrange(pol_model *m, pol_arrangement *lying, int32_t layer, pol_layer_weights *w,
+                         const int32_t *order);
 
 /* Elements of one unit in each buffer. */
 static inline int64_t pol_qkv_rows(const pol_config *c) { return (int64_t)(c->heads_per_group + 2) * c->head_dim; }

@@ -4,13 +4,14 @@
 
 #include "core/backend.h"
 #include "pollard/mask.h"
-#include "pollard/model.h"
+#include "pollard/memory.h"
 
 typedef struct pol_bench_run {
     pol_context *ctx;
     const pol_bench_settings *o; /* borrowed */
     pol_source *src;
     pol_backend *be;
+    pol_memory memory;
     pol_model *model;
     pol_forward *forward;
     int32_t *ids;    /* [batch, seq_len] */

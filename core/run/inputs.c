@@ -133,6 +133,8 @@ pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_in
     memset(in, 0, sizeof *in);
     in->ctx = ctx;
     pol_status s = pol_backend_open_all(ctx, &o->backend, &in->devices, &in->n_devices);
+    if (s == POL_OK && !(in->memory = pol_alloc_zero(ctx, (size_t)in->n_devices * sizeof *in->memory)))
+        s = POL_ENOMEM;
     if (s == POL_OK)
         s = pol_source_open(ctx, o->model, &in->src);
     if (s == POL_OK)
@@ -163,6 +165,7 @@ void pol_inputs_close(pol_inputs *in)
     pol_units_free(in->units);
     pol_tokenizer_free(in->tok);
     pol_source_close(in->src);
+    pol_free(in->ctx, in->memory);
     pol_backend_close_all(in->ctx, in->devices, in->n_devices);
     memset(in, 0, sizeof *in);
 }

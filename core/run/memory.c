@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 
-#include "core/backend.h"
 #include "core/forward.h"
 #include "core/model/weights.h"
 #include "core/run/run.h"
@@ -22,28 +21,58 @@ static const char *size(char buf[32], uint64_t bytes)
     return buf;
 }
 
-void pol_memory_plan(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len, uint64_t host_bytes,
-                     uint64_t limit, pol_memory *out)
+static uint64_t device_need(const pol_memory *m) { return sum(m->weight_bytes, m->activation_bytes); }
+
+/* Needs of the model placed as `p` says. */
+static void place(const pol_config *c, pol_backend *be, const pol_memory_request *r, pol_placement p, pol_memory *m)
+{
+    m->placement = p;
+    m->weight_bytes = pol_model_bytes(c, be, &p);
+    m->activation_bytes = pol_forward_bytes(c, be, &p, r->max_tokens, r->max_seq_len);
+    m->slot_bytes = p.streamed ? pol_model_slot_bytes(c, be) : 0;
+    m->pinned_bytes = p.streamed ? pol_model_home_bytes(c, be) : 0;
+    m->host_bytes = sum(r->host_bytes, pol_forward_host_bytes(c, &p, r->max_tokens));
+}
+
+/* Where there is no room for all weights, but for layers that visit: with as many passes a visit as are wanted and fit.
+ * Where the device's memory is the host's nothing is gained by that. */
+static void stream(const pol_config *c, pol_backend *be, const pol_memory_request *r, pol_memory *m)
+{
+    pol_memory least = *m;
+    if (m->shared || !pol_can_stream(be))
+        return;
+    place(c, be, r, (pol_placement){true, 1}, &least);
+    m->streamed_bytes = device_need(&least);
+    if (device_need(m) <= m->device_bytes || m->streamed_bytes > m->device_bytes)
+        return;
+    int64_t cells = pol_max_i64(1, pol_min_i64(r->cells, POL_MAX_CELLS));
+    do
+        place(c, be, r, (pol_placement){true, cells}, m);
+    while (device_need(m) > m->device_bytes && --cells);
+}
+
+void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_request *r, pol_memory *out)
 {
     const pol_device_info *d = &be->info;
     *out = (pol_memory){
-        .weight_bytes = pol_model_bytes(c, be),
-        .activation_bytes = pol_forward_bytes(c, be, max_tokens, max_seq_len),
-        .host_bytes = host_bytes,
         .largest_row = pol_model_largest_row(c, be),
-        .largest_buffer = pol_forward_largest_buffer(c, be, max_tokens, max_seq_len),
+        .largest_buffer = pol_forward_largest_buffer(c, be, r->max_tokens, r->max_seq_len),
         .weight_bits = (int32_t)(8 * pol_dtype_size(be->weight_dtype)),
         .shared = d->host_memory,
-        .device_bytes = limit && limit < d->memory_bytes && !d->host_memory ? limit : d->memory_bytes,
-        .available_bytes = limit && d->host_memory ? limit : pol_memory_available(),
+        .device_bytes = r->limit && r->limit < d->memory_bytes && !d->host_memory ? r->limit : d->memory_bytes,
+        .available_bytes = r->limit && d->host_memory ? r->limit : pol_memory_available(),
         .max_buffer_bytes = d->max_buffer_bytes,
     };
+    place(c, be, r, (pol_placement){.cells = 1}, out);
+    stream(c, be, r, out);
 }
+
+pol_status pol_memory_reserve(pol_backend *be, const pol_memory *m) { return pol_reserve(be, device_need(m)); }
 
 /* Fewer tokens at a time are no help where the weights alone are too large. */
 static const char *remedy(const pol_memory *m, uint64_t room)
 {
-    if (m->weight_bytes <= room)
+    if (m->weight_bytes <= room || m->streamed_bytes)
         return "a lower --batch or --seq-len needs less";
     return m->weight_bits > 16 ? "--weights bf16 halves the weights, on a backend that takes it"
                                : "a --device with more memory is needed";
@@ -52,12 +81,18 @@ static const char *remedy(const pol_memory *m, uint64_t room)
 static pol_status check_host(pol_context *ctx, const char *model, const pol_memory *m)
 {
     char need[32], there[32], weights[32], activations[32], host[32];
-    const uint64_t device = sum(m->weight_bytes, m->activation_bytes);
-    const uint64_t all = m->shared ? sum(device, m->host_bytes) : m->host_bytes;
+    const uint64_t besides = sum(m->host_bytes, m->pinned_bytes);
+    const uint64_t all = m->shared ? sum(device_need(m), besides) : besides;
     if (all <= m->available_bytes)
         return POL_OK;
     size(need, all);
     size(there, m->available_bytes);
+    if (m->pinned_bytes)
+        return pol_fail(
+            ctx, POL_ELIMIT,
+            "%s: needs %s of the host's memory (weights, of which two layers at a time fit the device, %s), "
+            "%s are available; a --device with more memory is needed",
+            model, need, size(weights, m->pinned_bytes), there);
     if (!m->shared)
         return pol_fail(ctx, POL_ELIMIT,
                         "%s: needs %s of the host's memory, %s are available; fewer sequences need less", model, need,
@@ -69,13 +104,16 @@ static pol_status check_host(pol_context *ctx, const char *model, const pol_memo
 
 static pol_status check_device(pol_context *ctx, const char *model, const pol_memory *m)
 {
-    char need[32], there[32], weights[32], activations[32];
-    const uint64_t all = sum(m->weight_bytes, m->activation_bytes);
-    if (all <= m->device_bytes)
+    char need[32], there[32], weights[32], activations[32], streamed[32], way[96] = "";
+    if (device_need(m) <= m->device_bytes)
         return POL_OK;
-    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s on the device (weights %s, activations %s), which has %s; %s", model,
-                    size(need, all), size(weights, m->weight_bytes), size(activations, m->activation_bytes),
-                    size(there, m->device_bytes), remedy(m, m->device_bytes));
+    if (m->streamed_bytes)
+        snprintf(way, sizeof way, "; with layers that visit it one after the other it would need %s",
+                 size(streamed, m->streamed_bytes));
+    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s on the device (weights %s, activations %s), which has %s%s; %s",
+                    model, size(need, device_need(m)), size(weights, m->weight_bytes),
+                    size(activations, m->activation_bytes), size(there, m->device_bytes), way,
+                    remedy(m, m->device_bytes));
 }
 
 static pol_status check_buffers(pol_context *ctx, const char *model, const pol_memory *m)

@@ -72,24 +72,44 @@ static void name_devices(const pol_inputs *in, char out[POL_DEVICES_BYTES])
     }
 }
 
-/* What one device needs, and refused where it does not have it. Those whose memory is the host's share that. (A need
- * that cannot be counted overflows the sum, and is refused whatever that gives.) */
-static pol_status plan_device(const pol_prune_settings *o, const pol_inputs *in, int64_t i, pol_memory *m)
+/* Passes that a device has of a step. */
+static int64_t cells_of_step(const pol_prune_settings *o, const pol_inputs *in)
 {
-    const pol_config *c = pol_source_config(in->src);
+    const int64_t passes = (o->learn.sequences_per_mask + o->batch - 1) / o->batch * o->learn.mask_samples;
+    return (passes + in->n_devices - 1) / in->n_devices;
+}
+
+/* What device i needs, with `host` bytes besides. */
+static void plan_device(const pol_prune_settings *o, const pol_inputs *in, int64_t i, uint64_t host)
+{
+    const pol_memory_request r = {.max_tokens = in->max_tokens,
+                                  .max_seq_len = in->max_seq_len,
+                                  .cells = cells_of_step(o, in),
+                                  .host_bytes = host,
+                                  .limit = o->memory_limit};
+    pol_memory_plan(pol_source_config(in->src), in->devices[i], &r, &in->memory[i]);
+}
+
+/* What the other devices take of the host's memory: all, where it is theirs; else the weights that visit them. (A need
+ * that cannot be counted overflows the sum, and is refused whatever that gives.) */
+static uint64_t host_bytes_of_others(const pol_inputs *in, int64_t i)
+{
+    uint64_t bytes = 0;
+    for (int64_t k = 0; k < in->n_devices; k++) {
+        const pol_memory *m = &in->memory[k];
+        if (k != i)
+            bytes += m->pinned_bytes + (m->shared ? m->weight_bytes + m->activation_bytes : 0);
+    }
+    return bytes;
+}
+
+static pol_status check_device(const pol_prune_settings *o, const pol_inputs *in, int64_t i)
+{
     const pol_device_info *d = &in->devices[i]->info;
-    uint64_t host = host_bytes(o, in, c);
-    pol_memory other;
-    for (int64_t k = 0; k < in->n_devices; k++)
-        if (k != i && in->devices[k]->info.host_memory) {
-            pol_memory_plan(c, in->devices[k], in->max_tokens, in->max_seq_len, 0, 0, &other);
-            host += other.weight_bytes + other.activation_bytes;
-        }
-    pol_memory_plan(c, in->devices[i], in->max_tokens, in->max_seq_len, host, o->memory_limit, m);
     if (in->n_devices == 1)
-        return pol_memory_check(in->ctx, o->model, m);
+        return pol_memory_check(in->ctx, o->model, &in->memory[i]);
     char *name = pol_format(in->ctx, "%s on %s %d (%s)", o->model, d->backend, d->index, d->name);
-    const pol_status s = name ? pol_memory_check(in->ctx, name, m) : POL_ENOMEM;
+    const pol_status s = name ? pol_memory_check(in->ctx, name, &in->memory[i]) : POL_ENOMEM;
     pol_free(in->ctx, name);
     return s;
 }
@@ -101,17 +121,27 @@ static uint64_t spare(const pol_memory *m)
     return m->shared ? m->available_bytes - need - m->host_bytes : m->device_bytes - need;
 }
 
+/* Of two devices, both with room: the one whose layers visit has less to spare, whatever is left. */
+static bool tighter(const pol_memory *a, const pol_memory *b)
+{
+    return a->placement.streamed != b->placement.streamed ? a->placement.streamed : spare(a) < spare(b);
+}
+
 /* Every device has the whole model: the plan is that of the one with least to spare. */
 static pol_status plan_devices(const pol_prune_settings *o, const pol_inputs *in, pol_plan *plan)
 {
-    pol_memory m;
+    const uint64_t host = host_bytes(o, in, pol_source_config(in->src));
+    int64_t tightest = 0;
+    for (int64_t i = 0; i < in->n_devices; i++)
+        plan_device(o, in, i, 0);
+    for (int64_t i = 0; i < in->n_devices; i++)
+        plan_device(o, in, i, host + host_bytes_of_others(in, i));
     for (int64_t i = 0; i < in->n_devices; i++) {
-        POL_TRY(plan_device(o, in, i, &m));
-        if (i && spare(&m) >= spare(&plan->memory))
-            continue;
-        plan->memory = m;
-        plan->device = in->devices[i]->info;
+        POL_TRY(check_device(o, in, i));
+        tightest = tighter(&in->memory[i], &in->memory[tightest]) ? i : tightest;
     }
+    plan->memory = in->memory[tightest];
+    plan->device = in->devices[tightest]->info;
     plan->n_devices = in->n_devices;
     plan->weights = pol_backend_weights(in->devices[0]);
     name_devices(in, plan->devices);

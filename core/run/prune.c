@@ -243,8 +243,8 @@ static pol_status load(pol_job *r)
     const pol_units *u = r->in.units;
     const pol_losses losses = {.look = look, .settle = settle, .drop = drop, .user = r};
     stage(r, "loading weights");
-    POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.n_devices, r->in.max_tokens, r->in.max_seq_len,
-                              &r->replicas));
+    POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.memory, r->in.n_devices, r->in.max_tokens,
+                              r->in.max_seq_len, &r->replicas));
     POL_TRY(pol_distribution_new(u, r->o.granularity, &r->dist));
     if (r->o.learn.steps)
         POL_TRY(pol_trainer_new(r->ctx, &r->o.learn, r->dist, r->in.n_learn, &losses, &r->trainer));

@@ -37,6 +37,7 @@ typedef struct pol_inputs {
     pol_tokenizer *tok;
     pol_backend **devices; /* of one kind of backend; passes are dealt out to them */
     int64_t n_devices;
+    pol_memory *memory; /* [n_devices] what each needs and where its weights go: pol_plan_make() */
     pol_units *units;
     pol_sequences text;               /* calibration, all of it */
     int64_t n_learn;                  /* the first ones are learnt from, the last held_out judge */

@@ -50,14 +50,15 @@ static pol_status magnitude(pol_model *m, float *values)
 {
     const pol_config *c = &m->config;
     for (int32_t l = 0; l < c->n_layers; l++) {
-        const pol_layer_weights *w = &m->layers[l];
+        pol_layer_weights w;
+        POL_TRY(pol_model_layer(m, l, &w));
         const struct {
             pol_unit_kind kind;
             const pol_buf *in, *out;
             int64_t in_cols, out_cols;
         } part[] = {
-            {POL_UNIT_GROUP, w->w_qkv, w->w_o, pol_qkv_rows(c) * c->hidden, pol_ctx_cols(c) * c->hidden},
-            {POL_UNIT_CHANNEL, w->w_gate_up, w->w_down, (int64_t)2 * c->hidden, c->hidden},
+            {POL_UNIT_GROUP, w.w_qkv, w.w_o, pol_qkv_rows(c) * c->hidden, pol_ctx_cols(c) * c->hidden},
+            {POL_UNIT_CHANNEL, w.w_gate_up, w.w_down, (int64_t)2 * c->hidden, c->hidden},
         };
         for (size_t p = 0; p < POL_COUNT(part); p++) {
             const pol_section *sec = pol_units_section(m->units, part[p].kind, l);

@@ -55,9 +55,10 @@ static pol_status score_kind(wanda *w, int32_t layer, pol_unit_kind kind)
     const pol_section *sec = pol_units_section(m->units, kind, layer);
     const int64_t width = input_width(w, layer, kind), per_unit = width / sec->count;
     const int64_t heads = kind == POL_UNIT_GROUP ? c->heads_per_group : 1;
-    const pol_buf *last = kind == POL_UNIT_GROUP ? m->layers[layer].w_o : m->layers[layer].w_down;
+    pol_layer_weights l;
+    POL_TRY(pol_model_layer(m, layer, &l));
     memset(w->norm, 0, (size_t)width * sizeof *w->norm);
-    POL_TRY(pol_row_sums(m, last, width, c->hidden, POL_ROW_ABS, w->norm));
+    POL_TRY(pol_row_sums(m, kind == POL_UNIT_GROUP ? l.w_o : l.w_down, width, c->hidden, POL_ROW_ABS, w->norm));
     for (int64_t u = 0; u < sec->count; u++) {
         double sum = 0;
         for (int64_t i = u * per_unit; i < (u + 1) * per_unit; i++)

@@ -4,14 +4,27 @@
 
 #include "pollard/config.h"
 #include "pollard/device.h"
+#include "pollard/model.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+typedef struct pol_memory_request {
+    int64_t max_tokens, max_seq_len; /* of pol_forward_new() */
+    int64_t cells;       /* passes that are waited for together; a visit of a layer had best serve them all */
+    uint64_t host_bytes; /* besides */
+    uint64_t limit; /* bytes, 0 = none: for what is free where memory is shared, else for what the device has, if that
+                     * is more */
+} pol_memory_request;
+
 typedef struct pol_memory {
+    pol_placement placement; /* streamed where the device has no room for all weights, but for layers that visit */
     /* Needed. */
     uint64_t weight_bytes, activation_bytes; /* on the device, to the byte */
+    uint64_t slot_bytes;                     /* where streamed: of the weights, for each of the two layers there */
+    uint64_t pinned_bytes;                   /* where streamed: of the host's, for the weights of all layers */
+    uint64_t streamed_bytes;                 /* on the device, if layers visited it, one pass a visit; 0: they cannot */
     uint64_t host_bytes;                     /* besides, about */
     uint64_t largest_row;                    /* of the weights, which a device may hold in pieces of whole rows */
     uint64_t largest_buffer;                 /* of the activations, which are held whole */
@@ -23,13 +36,14 @@ typedef struct pol_memory {
     uint64_t max_buffer_bytes; /* of the device's, at a time */
 } pol_memory;
 
-/* For pol_model_load(), and pol_forward_new() with these sizes; `host_bytes` besides. `limit` bytes, 0 = none, stand
- * for what is free where the memory is shared, else for what the device has, if that is more. Takes nothing. */
-POL_API void pol_memory_plan(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len,
-                             uint64_t host_bytes, uint64_t limit, pol_memory *out);
+/* For pol_model_load() with out->placement, and pol_forward_new(). Takes nothing. */
+POL_API void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_request *r, pol_memory *out);
 /* POL_ELIMIT, with what `model` needs, what there is and what to do, where it does not fit. To be called before the
  * first buffer is made. */
 POL_API pol_status pol_memory_check(pol_context *ctx, const char *model, const pol_memory *m);
+/* What is planned, taken in one piece where the backend can, before the first buffer is made. POL_ENOMEM: the device
+ * has not as much that is free. */
+POL_API pol_status pol_memory_reserve(pol_backend *be, const pol_memory *m);
 
 #ifdef __cplusplus
 }

@@ -188,7 +188,7 @@ static void the_held_out_loss_is_of_the_last_sequences(void **state)
     assert_ok(t->ctx,
               pol_sequences_read(t->ctx, tok, pol_source_config(src)->vocab, &data, 1, NULL, 64, POL_BOS_MODEL, 0, &s));
     assert_ok(t->ctx, pol_backend_open(t->ctx, &(pol_backend_options){.threads = 1}, &be));
-    assert_ok(t->ctx, pol_model_load(src, be, &m));
+    assert_ok(t->ctx, pol_model_load(src, be, NULL, &m));
     assert_ok(t->ctx, pol_forward_new(m, 16 * 64, 64, &f));
     const pol_units *u = pol_model_units(m);
     uint8_t *mask = malloc((size_t)u->n);

@@ -14,7 +14,7 @@ void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model,
 {
     *m = (loaded){.ctx = ctx, .be = be};
     assert_ok(ctx, pol_source_open(ctx, model, &m->src));
-    assert_ok(ctx, pol_model_load(m->src, be, &m->model));
+    assert_ok(ctx, pol_model_load(m->src, be, NULL, &m->model));
     assert_ok(ctx, pol_forward_new(m->model, B * S, S, &m->forward));
     m->units = pol_model_units(m->model);
     assert_ok(ctx, pol_json_read(ctx, golden, 1 << 24, &m->golden));

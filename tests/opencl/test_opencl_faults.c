@@ -46,7 +46,7 @@ static pol_status opened(fixture *f, stage *then)
 /* Masked, for which its rows move on the device. */
 static pol_status loaded(fixture *f, stage *then)
 {
-    pol_status s = pol_model_load(f->src, f->be, &f->model);
+    pol_status s = pol_model_load(f->src, f->be, NULL, &f->model);
     if (s == POL_OK)
         s = pol_model_set_mask(f->model, f->mask);
     if (s == POL_OK)

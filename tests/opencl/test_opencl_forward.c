@@ -105,7 +105,7 @@ static void memory_is_as_planned(void **state)
         load_golden(&m, *state, be, "llama-linear-bias");
         const pol_config *c = pol_model_config(m.model);
         assert_int_equal(be->bytes_in_use,
-                         pol_model_bytes(c, be) + pol_forward_bytes(c, be, GOLDEN_B * GOLDEN_S, GOLDEN_S));
+                         pol_model_bytes(c, be, NULL) + pol_forward_bytes(c, be, NULL, GOLDEN_B * GOLDEN_S, GOLDEN_S));
         check_golden(&m, 2e-5);
         unload(&m);
     }

@@ -38,7 +38,7 @@ static pol_status job(double *loss)
     POL_TRY(ocl_find(ctx, 0, &platform, &id, &info));
     POL_TRY(ocl_profile_of(ctx, id, &p));
     POL_TRY(pol_opencl_open(ctx, 0, &p, POL_F32, &be));
-    pol_status s = pol_model_load(src, be, &model);
+    pol_status s = pol_model_load(src, be, NULL, &model);
     if (s == POL_OK)
         s = pol_forward_new(model, B * S, S, &forward);
     if (s == POL_OK)

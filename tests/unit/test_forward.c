@@ -32,7 +32,7 @@ static void open_tiled(fixture *f, const char *model, const char *golden, int64_
     assert_ok(f->ctx, pol_backend_open(f->ctx, &(pol_backend_options){.name = "cpu", .threads = 1}, &f->be));
     f->be->width_tile = tile ? tile : f->be->width_tile;
     f->be->nll_slice = slice ? slice : f->be->nll_slice;
-    assert_ok(f->ctx, pol_model_load(f->src, f->be, &f->model));
+    assert_ok(f->ctx, pol_model_load(f->src, f->be, NULL, &f->model));
     assert_ok(f->ctx, pol_forward_new(f->model, B * S, S, &f->forward));
     assert_ok(f->ctx, pol_json_read(f->ctx, golden, 1 << 24, &f->golden));
     const json_t *ids = json_object_get(f->golden, "ids");
@@ -154,7 +154,7 @@ static void test_tiles_and_slices(void **state)
                    tile[i], slice[i]);
         check_against_golden(&f);
         const pol_config *c = pol_model_config(f.model);
-        assert_int_equal(f.be->bytes_in_use, pol_model_bytes(c, f.be) + pol_forward_bytes(c, f.be, B * S, S));
+        assert_int_equal(f.be->bytes_in_use, pol_model_bytes(c, f.be, NULL) + pol_forward_bytes(c, f.be, NULL, B * S, S));
         close_fixture(&f);
     }
 }

@@ -34,7 +34,7 @@ static void open_fixture(fixture *f, const char *model)
         f->be[i]->width_tile = 4;
         if (i == LATE)
             late_start(f->be[i]);
-        assert_ok(f->ctx, pol_model_load(f->src, f->be[i], &f->model[i]));
+        assert_ok(f->ctx, pol_model_load(f->src, f->be[i], NULL, &f->model[i]));
         assert_ok(f->ctx, pol_forward_new(f->model[i], B * S, S, &f->forward[i]));
     }
     f->units = pol_model_units(f->model[LATE]);

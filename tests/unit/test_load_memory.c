@@ -138,10 +138,10 @@ static void check_load(pol_dtype dtype)
     assert_ok(ctx, pol_source_open(ctx, dir, &src));
     assert_ok(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = 1}, &be));
 
-    const int64_t weights = (int64_t)pol_model_bytes(pol_source_config(src), be);
+    const int64_t weights = (int64_t)pol_model_bytes(pol_source_config(src), be, NULL);
     const int64_t before = count.live, before_resident = resident();
     count.peak = count.peak_resident = 0;
-    assert_ok(ctx, pol_model_load(src, be, &model));
+    assert_ok(ctx, pol_model_load(src, be, NULL, &model));
     look(&count);
     printf("%.1f MB of weights: %.1f MB allocated at the highest, %.1f MB resident\n", (double)weights / 1e6,
            (double)(count.peak - before) / 1e6, (double)(count.peak_resident - before_resident) / 1e6);

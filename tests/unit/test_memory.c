@@ -171,7 +171,8 @@ static void test_refused_before_any_buffer(void **state)
     assert_ok(f.ctx, pol_plan_make(&f.o, &f.in, &plan));
     asked.calls = 0;
 
-    /* A device with memory of its own. The limit goes for that. */
+    /* A device with memory of its own, to which layers cannot be streamed. The limit goes for that. */
+    ops.stream_in = NULL;
     now->host_memory = false;
     f.o.memory_limit = need.weight_bytes + need.activation_bytes - 1;
     assert_fails(f.ctx, pol_plan_make(&f.o, &f.in, &plan), POL_ELIMIT, "on the device");
@@ -201,7 +202,7 @@ static void test_planned_is_taken(void **state)
     assert_ok(f.ctx, pol_plan_make(&f.o, &f.in, &plan));
     pol_backend *be = f.in.devices[0];
     record(be, &ops);
-    assert_ok(f.ctx, pol_model_load(f.in.src, be, &m));
+    assert_ok(f.ctx, pol_model_load(f.in.src, be, NULL, &m));
     assert_int_equal(be->bytes_in_use, plan.memory.weight_bytes);
     assert_int_equal(asked.largest_row, plan.memory.largest_row);
     asked.largest_row = 0;
@@ -228,7 +229,7 @@ static void test_largest_row(void **state)
         assert_ok(ctx, pol_source_open(ctx, test_file(models[i]), &src));
         record(be, &ops);
         be->width_tile = 64;
-        assert_ok(ctx, pol_model_load(src, be, &m));
+        assert_ok(ctx, pol_model_load(src, be, NULL, &m));
         assert_int_equal(asked.largest_row, pol_model_largest_row(pol_model_config(m), be));
         be->weight_dtype = POL_BF16;
         assert_true(pol_model_largest_row(pol_model_config(m), be) < asked.largest_row);

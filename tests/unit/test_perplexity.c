@@ -130,7 +130,7 @@ static void test_sequences(void **state)
     assert_int_equal(pol_context_new(NULL, &ctx), POL_OK);
     assert_ok(ctx, pol_source_open(ctx, test_file("models/llama-gqa-tied"), &src));
     assert_ok(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .threads = 1}, &be));
-    assert_ok(ctx, pol_model_load(src, be, &m));
+    assert_ok(ctx, pol_model_load(src, be, NULL, &m));
     pol_sequences s = {.ctx = ctx, .n = SEQUENCES, .seq_len = SEQ_LEN, .ids = ids};
     pol_perplexity p;
     assert_ok(ctx, pol_forward_new(m, SEQ_LEN, SEQ_LEN, &f));

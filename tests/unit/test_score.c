@@ -61,7 +61,7 @@ static void open_with(fixture *f, const opening *o)
     assert_ok(f->ctx, pol_source_open(f->ctx, o->model, &f->src));
     assert_ok(f->ctx, pol_backend_open(f->ctx, &(pol_backend_options){.name = "cpu", .threads = 1}, &f->be));
     f->be->width_tile = o->tile ? o->tile : f->be->width_tile;
-    assert_ok(f->ctx, pol_model_load(f->src, f->be, &f->model));
+    assert_ok(f->ctx, pol_model_load(f->src, f->be, NULL, &f->model));
     assert_ok(f->ctx, pol_forward_new(f->model, o->batch * f->cal.seq_len, f->cal.seq_len, &f->forward));
     f->units = pol_model_units(f->model);
     f->values = pol_alloc_array(f->ctx, f->units->n, sizeof *f->values);
