@@ -5,6 +5,7 @@
  * FAKE_ODD       the device of that index is of another kind
  * FAKE_SMALL     the device of that index has FAKE_MEMORY bytes of memory
  * FAKE_HOST      their memory is the host's
+ * FAKE_METRIC    the device of that index fails when it is asked for statistics of activations
  * FAKE_BROKEN    the device of that index fails in its FAKE_PASS-th forward pass
  *
  * FAKE_ABI, FAKE_OPS_SIZE and FAKE_VERSION make it one of another build.
@@ -73,6 +74,14 @@ static pol_status fake_nll(pol_backend *be, const pol_nll_args *a)
     return fakes[i].below->nll(be, a);
 }
 
+static pol_status fake_activation_stats(pol_backend *be, const pol_activation_stats_args *a)
+{
+    const int32_t i = be->info.index;
+    if (setting("FAKE_METRIC", -1) == i)
+        return pol_fail(be->ctx, POL_EDEVICE, "the fake is broken");
+    return fakes[i].below->activation_stats(be, a);
+}
+
 static pol_status fake_open(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
                             pol_backend **out)
 {
@@ -81,6 +90,7 @@ static pol_status fake_open(pol_context *ctx, const pol_device_info *device, con
     fakes[i].below = (*out)->ops;
     fakes[i].ops = *(*out)->ops;
     fakes[i].ops.nll = fake_nll;
+    fakes[i].ops.activation_stats = fake_activation_stats;
     fakes[i].left = setting("FAKE_BROKEN", -1) == i ? setting("FAKE_PASS", 1) : 0;
     (*out)->ops = &fakes[i].ops;
     (*out)->info = *device;
