@@ -25,7 +25,7 @@ static __nv_bfloat16 of_bits(unsigned bits)
 {
     const uint16_t u = (uint16_t)bits;
     __nv_bfloat16 h;
-    memcpy(&h, &u, sizeof h);
+    memcpy(static_cast<void *>(&h), &u, sizeof h);
     return h;
 }
 
