@@ -19,6 +19,7 @@ typedef struct bare_calls {
 } bare_calls;
 
 extern const bare_calls bare_cpu;
+extern const bare_calls bare_cuda;   /* with POLLARD_HAVE_CUDA */
 extern const bare_calls bare_opencl; /* with POLLARD_HAVE_OPENCL */
 
 /* Elements that the operands of any of these products take. */

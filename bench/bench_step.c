@@ -6,7 +6,8 @@
  *   host / step      processor time of the calling thread in the pass over the pass: what it takes to queue the work,
  *                    its waiting left out; of a backend that computes in that thread it says nothing
  *
- *   bench_step MODEL [--backend cpu|opencl] [--device N|NAME] [--weights f32] [--keep 0.5] [--batch 8] [--seq-len 128]
+ *   bench_step MODEL [--backend cpu|cuda|opencl] [--device N|NAME] [--weights f32] [--keep 0.5] [--batch 8] [--seq-len
+ * 128]
  *              [--rounds 7] [--threads 0]
  */
 #include <stddef.h>
@@ -20,6 +21,9 @@
 
 static const bare_calls *const known[] = {
     &bare_cpu,
+#if defined(POLLARD_HAVE_CUDA)
+    &bare_cuda,
+#endif
 #if defined(POLLARD_HAVE_OPENCL)
     &bare_opencl,
 #endif
@@ -109,7 +113,7 @@ static pol_status run(pol_context *ctx, const pol_bench_settings *o)
 }
 
 static const char usage[] =
-    "usage: bench_step MODEL [--backend cpu|opencl] [--device N|NAME] [--weights f32] [--keep 0.5] "
+    "usage: bench_step MODEL [--backend cpu|cuda|opencl] [--device N|NAME] [--weights f32] [--keep 0.5] "
     "[--batch 8] [--seq-len 128] [--rounds 7] [--threads 0]\n";
 
 static bool parse(int argc, char **argv, pol_bench_settings *o)
