@@ -66,6 +66,7 @@ struct engine {
 } // namespace
 
 static thread_local engine the_engine;
+static __thread engine *active; /* the same while it runs: kernels are spared a look at whether it is made already */
 __thread const sim_thread_indices *sim_indices;
 __thread sim_moment sim_now;
 __thread uint64_t sim_tile_key;
@@ -89,8 +90,8 @@ static uint64_t mixed(uint64_t x)
 
 static size_t draw(size_t below)
 {
-    the_engine.random += 0x9e3779b97f4a7c15u;
-    return (size_t)(mixed(the_engine.random) % below);
+    active->random += 0x9e3779b97f4a7c15u;
+    return (size_t)(mixed(active->random) % below);
 }
 
 void sim_shuffle(uint64_t seed)
@@ -128,7 +129,7 @@ const char *sim_thread_name(int number)
     static thread_local std::string names[4];
     static thread_local unsigned turn;
     std::string &name = names[turn++ % 4];
-    name = indices_text(the_engine.threads[(size_t)number]->indices.thread);
+    name = indices_text(active->threads[(size_t)number]->indices.thread);
     return name.c_str();
 }
 
@@ -146,7 +147,7 @@ static void report(const std::string &who, const std::string &what)
 
 static void report_thread(const thread &t, const std::string &what)
 {
-    engine *e = &the_engine;
+    engine *e = active;
     report(std::string("kernel ") + e->kernel + ", block " + indices_text(t.indices.block) + ", thread " +
                indices_text(t.indices.thread),
            what);
@@ -160,11 +161,7 @@ void sim_fault(const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    engine *e = &the_engine;
-    if (!e->running) {
-        report("outside a kernel", text);
-        abort();
-    }
+    engine *e = active;
     report_thread(*e->running, text);
     sim_fiber_switch(&e->running->fiber, &e->main);
     abort(); /* nobody goes back to an abandoned thread */
@@ -220,7 +217,7 @@ static void release(engine *e, thread *t)
 
 static void live()
 {
-    engine *e = &the_engine;
+    engine *e = active;
     thread *t = e->running;
     sim_fiber_entered(&t->fiber);
     for (;;) {
@@ -236,14 +233,16 @@ static void live()
 static void check_same_place(const engine *e, int first, const char *call, sim_place place)
 {
     const thread &other = *e->threads[(size_t)first];
-    if (other.place.line != place.line || strcmp(other.place.file, place.file) || strcmp(other.call, call))
+    const bool same_file = other.place.file == place.file || !strcmp(other.place.file, place.file);
+    const bool same_call = other.call == call || !strcmp(other.call, call);
+    if (other.place.line != place.line || !same_file || !same_call)
         sim_fault("comes to %s while thread %s waits in %s", placed(call, place), sim_thread_name(first),
                   placed(other.call, other.place));
 }
 
 int sim_barrier(const char *what, int predicate, sim_place place)
 {
-    engine *e = &the_engine;
+    engine *e = active;
     struct barrier *b = &e->barrier;
     if (b->arrived > 0)
         check_same_place(e, b->first, what, place);
@@ -296,7 +295,7 @@ static void release_warp(engine *e)
 
 void sim_warp(const char *what, unsigned mask, void *record, void (*all)(void *const lane[LANES]), sim_place place)
 {
-    engine *e = &the_engine;
+    engine *e = active;
     if (!meet_warp(e, what, mask, record, place))
         return;
     all(e->warps[(size_t)e->running->number / LANES].record);
@@ -305,7 +304,7 @@ void sim_warp(const char *what, unsigned mask, void *record, void (*all)(void *c
 
 void sim_warp_barrier(const char *what, unsigned mask, sim_place place)
 {
-    engine *e = &the_engine;
+    engine *e = active;
     if (!meet_warp(e, what, mask, nullptr, place))
         return;
     e->warps[(size_t)e->running->number / LANES].time++;
@@ -338,26 +337,28 @@ unsigned sim_vote(const char *what, unsigned mask, int predicate, sim_place plac
 
 /* Grids. */
 
+static const thread *first_of(const engine *e, int begin, int end, enum state state, bool is)
+{
+    for (int i = begin; i < end; i++)
+        if ((e->threads[(size_t)i]->state == state) == is)
+            return e->threads[(size_t)i].get();
+    return nullptr;
+}
+
 /* Nothing can go on, and not all have returned: somebody waits for somebody who will not come. */
 static void report_absent(engine *e)
 {
-    const thread *waits = nullptr, *absent = nullptr;
-    for (int i = 0; i < e->block_threads && !waits; i++)
-        if (e->threads[(size_t)i]->state == WAITS_FOR_WARP)
-            waits = e->threads[(size_t)i].get();
+    enum state state = WAITS_FOR_WARP;
+    int begin = 0, end = e->block_threads;
+    const thread *waits = first_of(e, begin, end, state, true);
     if (waits) {
-        const int lane0 = waits->number - waits->number % LANES;
-        for (int i = lane0; i < lane0 + LANES && !absent; i++)
-            if (e->threads[(size_t)i]->state != WAITS_FOR_WARP)
-                absent = e->threads[(size_t)i].get();
+        begin = waits->number - waits->number % LANES;
+        end = begin + LANES;
     } else {
-        for (int i = 0; i < e->block_threads; i++) {
-            const thread *t = e->threads[(size_t)i].get();
-            const thread **which = t->state == WAITS_FOR_BLOCK ? &waits : &absent;
-            if (!*which)
-                *which = t;
-        }
+        state = WAITS_FOR_BLOCK;
+        waits = first_of(e, begin, end, state, true);
     }
+    const thread *absent = first_of(e, begin, end, state, false);
     const std::string does =
         absent->state == RETURNED ? "has returned" : std::string("waits in ") + placed(absent->call, absent->place);
     report_thread(*absent, does + ", and thread " + sim_thread_name(waits->number) + " waits for it in " +
@@ -411,7 +412,7 @@ cudaError_t sim_check_launch(dim3 grid, dim3 block, size_t shared_bytes)
 
 void sim_run_grid(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread)
 {
-    engine *e = &the_engine;
+    engine *e = active = &the_engine;
     e->kernel = kernel;
     e->body = &thread;
     e->block_threads = (int)(block.x * block.y * block.z);

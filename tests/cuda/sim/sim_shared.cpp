@@ -37,19 +37,21 @@ struct shared {
     std::vector<thread_copies> copies; /* a thread */
     uint32_t block_began;
 };
-static thread_local shared memory;
+static thread_local shared own_memory;
+static __thread shared *memory; /* the same: kernels are spared a look at whether it is made already */
 
 void sim_shared_begin_grid(size_t bytes)
 {
-    memory.bytes.assign(bytes, 0);
-    memory.cells.assign((bytes + CELL - 1) / CELL, cell());
+    memory = &own_memory;
+    memory->bytes.assign(bytes, 0);
+    memory->cells.assign((bytes + CELL - 1) / CELL, cell());
 }
 
 void sim_shared_begin_block(int threads, uint32_t time)
 {
-    memory.block_began = time;
-    memory.copies.resize((size_t)threads);
-    for (thread_copies &c : memory.copies) {
+    memory->block_began = time;
+    memory->copies.resize((size_t)threads);
+    for (thread_copies &c : memory->copies) {
         c.copies.clear();
         c.committed = 0;
     }
@@ -59,9 +61,9 @@ void sim_shared_take(size_t at, size_t bytes, size_t alignment)
 {
     if (at % alignment)
         sim_fault("takes shared memory from byte %zu on for elements aligned to %zu", at, alignment);
-    if (at > memory.bytes.size() || bytes > memory.bytes.size() - at)
+    if (at > memory->bytes.size() || bytes > memory->bytes.size() - at)
         sim_fault("takes %zu bytes of shared memory from byte %zu on; the launch asked for %zu", bytes, at,
-                  memory.bytes.size());
+                  memory->bytes.size());
 }
 
 void sim_shared_outside(int64_t i, int64_t n, size_t element_bytes)
@@ -132,20 +134,20 @@ static void note_write(cell &c)
 void sim_shared_load(size_t at, void *to, size_t bytes)
 {
     for (size_t b = at; b < at + bytes; b += CELL) {
-        cell &c = memory.cells[b / CELL];
+        cell &c = memory->cells[b / CELL];
         check_awaited(c, b, "reads");
-        if (c.written < memory.block_began)
+        if (c.written < memory->block_began)
             sim_fault("reads byte %zu of shared memory, which no thread of the block wrote", b);
         check_last_write(c, b, "reads");
         note_read(c);
     }
-    memcpy(to, &memory.bytes[at], bytes);
+    memcpy(to, &memory->bytes[at], bytes);
 }
 
 static void check_store(size_t at, size_t bytes)
 {
     for (size_t b = at; b < at + bytes; b += CELL) {
-        const cell &c = memory.cells[b / CELL];
+        const cell &c = memory->cells[b / CELL];
         check_awaited(c, b, "writes");
         check_last_write(c, b, "writes");
         check_last_reads(c, b);
@@ -156,8 +158,8 @@ void sim_shared_store(size_t at, const void *from, size_t bytes)
 {
     check_store(at, bytes);
     for (size_t b = at; b < at + bytes; b += CELL)
-        note_write(memory.cells[b / CELL]);
-    memcpy(&memory.bytes[at], from, bytes);
+        note_write(memory->cells[b / CELL]);
+    memcpy(&memory->bytes[at], from, bytes);
 }
 
 void sim_shared_copy_async(size_t at, const void *from, size_t bytes)
@@ -167,21 +169,21 @@ void sim_shared_copy_async(size_t at, const void *from, size_t bytes)
                   bytes, from, at);
     check_store(at, bytes);
     for (size_t b = at; b < at + bytes; b += CELL)
-        memory.cells[b / CELL].awaited = true;
-    thread_copies &mine = memory.copies[(size_t)sim_now.thread];
+        memory->cells[b / CELL].awaited = true;
+    thread_copies &mine = memory->copies[(size_t)sim_now.thread];
     mine.copies.push_back({at, from, bytes, mine.committed});
 }
 
-void __pipeline_commit() { memory.copies[(size_t)sim_now.thread].committed++; }
+void __pipeline_commit() { memory->copies[(size_t)sim_now.thread].committed++; }
 
 void __pipeline_wait_prior(size_t groups)
 {
-    thread_copies &mine = memory.copies[(size_t)sim_now.thread];
+    thread_copies &mine = memory->copies[(size_t)sim_now.thread];
     size_t done = 0;
     for (; done < mine.copies.size() && mine.copies[done].group + groups < mine.committed; done++) {
         const async_copy &copy = mine.copies[done];
         for (size_t b = copy.at; b < copy.at + copy.bytes; b += CELL)
-            memory.cells[b / CELL].awaited = false;
+            memory->cells[b / CELL].awaited = false;
         sim_shared_store(copy.at, copy.from, copy.bytes);
     }
     mine.copies.erase(mine.copies.begin(), mine.copies.begin() + (ptrdiff_t)done);
@@ -189,7 +191,7 @@ void __pipeline_wait_prior(size_t groups)
 
 void sim_shared_end_thread()
 {
-    const thread_copies &mine = memory.copies[(size_t)sim_now.thread];
+    const thread_copies &mine = memory->copies[(size_t)sim_now.thread];
     if (!mine.copies.empty())
         sim_fault("returns while copies to shared memory are under way");
 }
