@@ -14,6 +14,7 @@ typedef struct team {
     pol_source *src;
     pol_backend *devices[MOST];
     pol_ops ops[MOST];
+    pol_memory memory[MOST];
     pol_replicas r;
     int32_t ids[PASSES * BATCH * S];
     uint8_t *masks; /* [MASKS, units] */
@@ -58,14 +59,31 @@ static void open_devices(team *t, int64_t n)
     }
 }
 
-static void open_team(team *t, int64_t n)
+/* Memory as planned; the device `small` has no room for all layers at once, which then visit it. */
+static void plan(team *t, int64_t n, int64_t small)
+{
+    const pol_memory_request r = {.max_tokens = BATCH * S, .max_seq_len = S, .cells = 5};
+    for (int64_t i = 0; i < n; i++) {
+        pol_memory *m = &t->memory[i];
+        pol_memory_plan(pol_source_config(t->src), t->devices[i], &r, m);
+        if (i == small) {
+            t->devices[i]->info.host_memory = false;
+            t->devices[i]->info.memory_bytes = m->weight_bytes + m->activation_bytes - 1;
+            pol_memory_plan(pol_source_config(t->src), t->devices[i], &r, m);
+        }
+        assert_int_equal(m->placement.streamed, i == small);
+    }
+}
+
+static void open_team_with(team *t, int64_t n, int64_t small)
 {
     memset(t, 0, sizeof *t);
     broken = lost = -1;
     assert_int_equal(pol_context_new(NULL, &t->ctx), POL_OK);
     assert_ok(t->ctx, pol_source_open(t->ctx, test_file("models/trained"), &t->src));
     open_devices(t, n);
-    assert_ok(t->ctx, pol_replicas_open(t->src, t->devices, n, BATCH * S, S, &t->r));
+    plan(t, n, small);
+    assert_ok(t->ctx, pol_replicas_open(t->src, t->devices, t->memory, n, BATCH * S, S, &t->r));
     float u[PASSES * BATCH * S];
     pol_uniform(5, POL_STREAM_TEST, 0, 0, PASSES * BATCH * S, u);
     for (int i = 0; i < PASSES * BATCH * S; i++)
@@ -81,6 +99,8 @@ static void open_team(team *t, int64_t n)
     free(keep);
     trace[0] = 0;
 }
+
+static void open_team(team *t, int64_t n) { open_team_with(t, n, -1); }
 
 static void close_team(team *t)
 {
@@ -137,10 +157,10 @@ static void test_evaluation_is_dealt_too(void **state)
 }
 
 /* Everything that goes on in a run, in the order of one. */
-static void numbers(int64_t n, double *loss, float *metric, pol_perplexity *p, int32_t *order)
+static void numbers(int64_t n, int64_t small, double *loss, float *metric, pol_perplexity *p, int32_t *order)
 {
     team t;
-    open_team(&t, n);
+    open_team_with(&t, n, small);
     const pol_sequences text = {.ctx = t.ctx, .ids = t.ids, .n = PASSES * BATCH, .seq_len = S};
     static const double keep[POL_UNIT_KINDS] = {0.6, 0.6, 0.6, 0.6};
     assert_ok(t.ctx, pol_metric_compute(t.r.of[0].forward, POL_METRIC_WANDA_SP, &text, POL_HEADS | POL_CHANNELS, keep,
@@ -157,13 +177,16 @@ static void test_no_bit_tells(void **state)
 {
     (void)state;
     enum { LOSSES = MASKS * (PASSES + 1) * BATCH, UNITS = 4096 };
-    static double loss[MOST][LOSSES];
-    static float metric[MOST][UNITS];
-    static int32_t order[MOST][UNITS];
-    pol_perplexity p[MOST];
-    for (int64_t n = 1; n <= MOST; n++)
-        numbers(n, loss[n - 1], metric[n - 1], &p[n - 1], order[n - 1]);
-    for (int i = 1; i < MOST; i++) {
+    static const struct {
+        int64_t n, small;
+    } teams[] = {{1, -1}, {2, -1}, {3, -1}, {3, 1}, {2, 0}};
+    static double loss[POL_COUNT(teams)][LOSSES];
+    static float metric[POL_COUNT(teams)][UNITS];
+    static int32_t order[POL_COUNT(teams)][UNITS];
+    pol_perplexity p[POL_COUNT(teams)];
+    for (size_t i = 0; i < POL_COUNT(teams); i++)
+        numbers(teams[i].n, teams[i].small, loss[i], metric[i], &p[i], order[i]);
+    for (size_t i = 1; i < POL_COUNT(teams); i++) {
         assert_memory_equal(loss[i], loss[0], sizeof loss[0]);
         assert_memory_equal(metric[i], metric[0], sizeof metric[0]);
         assert_memory_equal(order[i], order[0], sizeof order[0]);
@@ -257,8 +280,9 @@ static void test_no_room_on_the_second(void **state)
     assert_int_equal(pol_context_new(NULL, &t.ctx), POL_OK);
     assert_ok(t.ctx, pol_source_open(t.ctx, test_file("models/trained"), &t.src));
     open_devices(&t, 2);
+    plan(&t, 2, -1);
     t.ops[0].buf_new = t.ops[1].buf_new = no_room;
-    assert_fails(t.ctx, pol_replicas_open(t.src, t.devices, 2, BATCH * S, S, &t.r), POL_ENOMEM, "cpu 1 (");
+    assert_fails(t.ctx, pol_replicas_open(t.src, t.devices, t.memory, 2, BATCH * S, S, &t.r), POL_ENOMEM, "cpu 1 (");
     assert_null(t.r.of);
     assert_int_equal(t.devices[0]->bytes_in_use, 0);
     assert_true(t.devices[0]->bytes_peak > 0);

@@ -1,0 +1,218 @@
+/* test_cli_streamed.c - runs whose model does not fit the device: the numbers of those that do, and what is said about
+ * them. The devices are those of fake.c. */
+#include "tests/cli/same_run.h"
+
+/* Three passes of a mask, nine of a step. */
+#define SETTINGS                                                                                         \
+    "@model --data @calibration --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
+    "--mask-samples 3 --sequences-per-mask 5 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
+    "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --backend cuda "
+
+static int setup(void **state)
+{
+    static const char *const fakes[] = {"FAKE_DEVICES", "FAKE_ODD",    "FAKE_SMALL",  "FAKE_MEMORY",
+                                        "FAKE_HOST",    "FAKE_METRIC", "FAKE_BROKEN", "FAKE_PASS"};
+    for (size_t i = 0; i < sizeof fakes / sizeof fakes[0]; i++)
+        unsetenv(fakes[i]);
+    return cli_setup(state) || setenv("POLLARD_MODULE_DIR", POL_TEST_MODULES "/good", 1);
+}
+
+static json_t *planned(cli *t, const char *device, int64_t limit)
+{
+    char call[1024];
+    snprintf(call, sizeof call, "estimate " SETTINGS "--device %s --memory-limit %lld --json", device,
+             (long long)limit);
+    return call_json(t, call);
+}
+
+static int64_t on_device(const json_t *plan) { return whole(plan, "weight_bytes") + whole(plan, "activation_bytes"); }
+
+/* A limit under which a visit serves just so many passes. */
+static int64_t limit_for(cli *t, const char *device, int64_t passes)
+{
+    json_t *plan = planned(t, device, INT64_C(1) << 40);
+    int64_t limit = on_device(plan) - 1;
+    assert_false(json_is_true(at(plan, "placement.streamed")));
+    json_decref(plan);
+    for (;; limit = on_device(plan) - 1, json_decref(plan)) {
+        plan = planned(t, device, limit);
+        assert_true(json_is_true(at(plan, "placement.streamed")));
+        assert_true(on_device(plan) <= limit);
+        limit = on_device(plan);
+        const int64_t now = whole(plan, "placement.passes_per_visit");
+        assert_true(now >= passes);
+        if (now == passes)
+            break;
+    }
+    json_decref(plan);
+    return limit;
+}
+
+static void prune(cli *t, int code, const char *device, int64_t limit, const char *out)
+{
+    char call[1024];
+    snprintf(call, sizeof call, "prune " SETTINGS "--device %s --memory-limit %lld --quiet --resume --out @/%s", device,
+             (long long)limit, out);
+    assert_call(t, code, call);
+}
+
+enum { ROOMY = 1 << 30 };
+
+/* But for what was on the device at most, which is what was planned. */
+static void same_but_for_memory(cli *t, const char *a, const char *b, int64_t bytes)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/run.json", b);
+    json_t *run = load_json(t, name);
+    assert_true(json_is_true(at(run, "device.streamed")));
+    assert_int_equal(whole(run, "results.peak_device_bytes"), bytes);
+    snprintf(name, sizeof name, "%s/run.json", a);
+    json_t *other = load_json(t, name);
+    json_object_set(at(run, "results"), "peak_device_bytes", at(other, "results.peak_device_bytes"));
+    char *whole_record = json_dumps(run, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
+    snprintf(name, sizeof name, "%s/run.json", b);
+    spill(path(t, name), whole_record, strlen(whole_record));
+    free(whole_record);
+    json_decref(run);
+    json_decref(other);
+    assert_same_numbers(t, a, b);
+}
+
+static void equal_bits_wherever_the_weights_are(void **state)
+{
+    cli *t = *state;
+    static const int64_t passes[] = {9, 5, 1};
+    prune(t, 0, "0", ROOMY, "resident");
+    json_t *run = load_json(t, "resident/run.json");
+    assert_true(json_is_false(at(run, "device.streamed")));
+    json_decref(run);
+    for (size_t i = 0; i < sizeof passes / sizeof passes[0]; i++) {
+        char out[16];
+        const int64_t limit = limit_for(t, "0", passes[i]);
+        snprintf(out, sizeof out, "run%d", (int)i);
+        prune(t, 0, "0", limit, out);
+        same_but_for_memory(t, "resident", out, limit);
+    }
+    /* On two devices, of which each has its share of the passes. */
+    const int64_t limit = limit_for(t, "0,1", 5);
+    prune(t, 0, "0,1", limit, "two");
+    same_but_for_memory(t, "resident", "two", limit);
+}
+
+/* A run that ends in the middle goes on, streamed or not, as if it had not ended; nothing is said about it. */
+static void resumed_with_other_limits(void **state)
+{
+    cli *t = *state;
+    prune(t, 0, "0", ROOMY, "whole");
+    const int64_t limit = limit_for(t, "0", 9);
+    const int64_t limits[3][2] = {{limit, limit}, {limit, ROOMY}, {ROOMY, limit}};
+    for (int i = 0; i < 3; i++) {
+        char out[16], name[32];
+        snprintf(out, sizeof out, "run%d", i);
+        setenv("FAKE_BROKEN", "0", 1);
+        setenv("FAKE_PASS", "90", 1);
+        prune(t, 1, "0", limits[i][0], out);
+        assert_says(t->err, "the fake is broken");
+        unsetenv("FAKE_BROKEN");
+        prune(t, 0, "0", limits[i][1], out);
+        assert_string_equal(t->err, "");
+        snprintf(name, sizeof name, "%s/run.json", out);
+        json_t *run = load_json(t, name);
+        assert_null(json_object_get(run, "earlier_devices"));
+        json_decref(run);
+        if (limits[i][1] == limit)
+            same_but_for_memory(t, "whole", out, limit);
+        else
+            assert_same_numbers(t, "whole", out);
+    }
+}
+
+static void the_plan_says_how(void **state)
+{
+    cli *t = *state;
+    char call[1024];
+    json_t *roomy = planned(t, "0", ROOMY);
+    const int64_t limit = limit_for(t, "0", 9);
+    json_t *plan = planned(t, "0", limit);
+    assert_int_equal(whole(plan, "placement.layers"), 4);
+    assert_int_equal(whole(roomy, "placement.layers"), 0);
+    assert_int_equal(whole(roomy, "placement.passes_per_visit"), 1);
+    assert_int_equal(whole(plan, "step_passes"), 9);
+    assert_int_equal(whole(roomy, "step_passes"), 9);
+    /* Layers of one size: what is pinned is twice the two slots, and the weights less by the two layers that are not
+     * there. */
+    const int64_t slot = whole(plan, "placement.slot_bytes");
+    assert_int_equal(whole(plan, "placement.pinned_bytes"), 4 * slot);
+    assert_int_equal(whole(roomy, "weight_bytes") - whole(plan, "weight_bytes"), 2 * slot);
+    assert_true(whole(plan, "activation_bytes") > whole(roomy, "activation_bytes"));
+    assert_true(num(plan, "seconds") > 0);
+    json_decref(plan);
+    json_decref(roomy);
+    snprintf(call, sizeof call, "estimate " SETTINGS "--device 0 --memory-limit %lld", (long long)limit);
+    assert_call(t, 0, call);
+    assert_says(t->out, "        streamed   4 layers of at most ");
+    assert_says(t->out, " visit two slots; ");
+    assert_says(t->out, " of pinned host memory; 9 passes a visit, of 9 in a step\n");
+    snprintf(call, sizeof call, "estimate " SETTINGS "--device 0 --memory-limit %d", ROOMY);
+    assert_call(t, 0, call);
+    assert_null(strstr(t->out, "streamed"));
+    /* Of two devices, one of which has no room for all. */
+    snprintf(call, sizeof call, "%lld", (long long)limit_for(t, "0,1", 5));
+    setenv("FAKE_SMALL", "1", 1);
+    setenv("FAKE_MEMORY", call, 1);
+    plan = planned(t, "0,1", ROOMY);
+    assert_int_equal(whole(plan, "device.index"), 1);
+    assert_int_equal(whole(plan, "placement.passes_per_visit"), 5);
+    json_decref(plan);
+}
+
+/* What even streaming does not fit is refused, with what it would take. */
+static void too_little_for_two_layers(void **state)
+{
+    cli *t = *state;
+    char call[1024];
+    const int64_t limit = limit_for(t, "0", 1);
+    snprintf(call, sizeof call, "prune " SETTINGS "--device 0 --memory-limit %lld --out @/run", (long long)limit - 1);
+    refused(t, 3, call, "models/trained: needs ", " on the device (weights ",
+            "; with layers that visit it one after the other it would need ",
+            "; a lower --batch or --seq-len needs less");
+    assert_false(there(t, "run"));
+    setenv("FAKE_HOST", "1", 1); /* where nothing is gained by it */
+    refused(t, 3, call, "models/trained: needs ", " are available");
+    assert_null(strstr(t->err, "visit"));
+}
+
+static void evaluation_and_benchmark(void **state)
+{
+    cli *t = *state;
+    char call[512];
+#define EVAL "eval @model --text @held-out --seq-len 32 --limit 20 --batch 2 --backend cuda --device 0 --json "
+    json_t *resident = call_json(t, EVAL);
+    for (int64_t limit = ROOMY, least = ROOMY; limit > 0; limit = limit == ROOMY ? 600000 : limit - 40000) {
+        snprintf(call, sizeof call, EVAL "--memory-limit %lld", (long long)limit);
+        if (pollard(t, call) != 0)
+            break;
+        json_t *j = json_loads(t->out, 0, NULL);
+        assert_true(num(j, "nll") == num(resident, "nll"));
+        if (json_is_true(at(j, "placement.streamed"))) {
+            const int64_t now = whole(j, "placement.passes_per_visit");
+            assert_true(now <= 10 && now <= least);
+            least = now;
+        }
+        json_decref(j);
+        assert_true(limit - 40000 > 0 || least < ROOMY);
+    }
+    json_decref(resident);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(equal_bits_wherever_the_weights_are, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(resumed_with_other_limits, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_says_how, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(too_little_for_two_layers, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(evaluation_and_benchmark, setup, cli_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
