@@ -9,9 +9,8 @@
 typedef struct test_profile {
     const char *name;
     const char *ops; /* whose results it may change, ' ' around each; NULL: all */
-    int64_t
-        max_S; /* longest sequences to try, where a form takes long on a simulated device or serves no others; 0: all */
-    cu_profile use; /* 0: as the device reports */
+    int64_t max_S;   /* of sequences: long ones take long on a simulated device; 0: any */
+    cu_profile use;  /* 0: as the device reports */
 } test_profile;
 
 extern const test_profile test_profiles[];
