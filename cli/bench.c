@@ -61,8 +61,10 @@ static double tokens_per_second(const pol_bench_result *r, double seconds) { ret
 static void print_result(const bench_args *a, const pol_bench_result *r)
 {
     const pol_bench_settings *o = &a->settings;
-    char device[CLI_DEVICE_BYTES], first[32];
+    char device[CLI_DEVICE_BYTES], visits[CLI_DEVICE_BYTES], first[32];
     printf("%s, weights in %s\n", cli_device(device, &r->device), r->weights);
+    if (r->memory.placement.streamed)
+        printf("streamed: %s\n", cli_visits(visits, &r->memory));
     printf("%s, %lld sequences of %lld tokens, medians of %lld rounds\n", o->model, (long long)o->batch,
            (long long)o->seq_len, (long long)o->rounds);
     printf("dense pass     %10.1f ms  %10.0f tokens/s\n", 1e3 * r->dense_seconds,
@@ -78,14 +80,14 @@ static void print_result(const bench_args *a, const pol_bench_result *r)
 static json_t *result_json(const bench_args *a, const pol_bench_result *r)
 {
     const pol_bench_settings *o = &a->settings;
-    return json_pack("{ss so ss sf sI sI sI sf sf sf sf sf sf sf sf sf}", "model", o->model, "device",
-                     pol_device_json(&r->device), "weights", r->weights, "keep", o->keep, "batch", (json_int_t)o->batch,
-                     "seq_len", (json_int_t)o->seq_len, "rounds", (json_int_t)o->rounds, "kept", r->kept,
-                     "dense_seconds", r->dense_seconds, "masked_seconds", r->masked_seconds, "change_seconds",
-                     r->change_seconds, "dense_tokens_per_second", tokens_per_second(r, r->dense_seconds),
-                     "masked_tokens_per_second", tokens_per_second(r, r->masked_seconds), "masked_over_dense",
-                     r->masked_over_dense, "change_over_masked", r->change_over_masked, "first_seconds",
-                     r->first_seconds);
+    return json_pack("{ss so ss so sf sI sI sI sf sf sf sf sf sf sf sf sf}", "model", o->model, "device",
+                     pol_device_json(&r->device), "weights", r->weights, "placement", pol_placement_json(&r->memory),
+                     "keep", o->keep, "batch", (json_int_t)o->batch, "seq_len", (json_int_t)o->seq_len, "rounds",
+                     (json_int_t)o->rounds, "kept", r->kept, "dense_seconds", r->dense_seconds, "masked_seconds",
+                     r->masked_seconds, "change_seconds", r->change_seconds, "dense_tokens_per_second",
+                     tokens_per_second(r, r->dense_seconds), "masked_tokens_per_second",
+                     tokens_per_second(r, r->masked_seconds), "masked_over_dense", r->masked_over_dense,
+                     "change_over_masked", r->change_over_masked, "first_seconds", r->first_seconds);
 }
 
 static void print_tuning(const bench_args *a, const pol_tune_result *r)

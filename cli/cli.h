@@ -62,6 +62,8 @@ void cli_progress_log(cli_progress *p, pol_context *ctx, pol_log_level level);
 /* "opencl 0: NAME, PLATFORM"; returns its buffer. */
 enum { CLI_DEVICE_BYTES = 320 };
 const char *cli_device(char buf[CLI_DEVICE_BYTES], const pol_device_info *d);
+/* Of layers that visit the device: "40 layers of at most 605.00 MiB visit two slots; ..." */
+const char *cli_visits(char buf[CLI_DEVICE_BYTES], const pol_memory *m);
 
 /* "1.23 GiB", "2.5 min", "134.5 M": each returns its buffer. */
 const char *cli_bytes(char buf[32], double bytes);

@@ -61,6 +61,15 @@ const char *cli_device(char buf[CLI_DEVICE_BYTES], const pol_device_info *d)
     return buf;
 }
 
+const char *cli_visits(char buf[CLI_DEVICE_BYTES], const pol_memory *m)
+{
+    char a[32], b[32];
+    snprintf(buf, CLI_DEVICE_BYTES,
+             "%d layers of at most %s visit two slots; %s of pinned host memory; %lld passes a visit", m->n_layers,
+             cli_bytes(a, (double)m->slot_bytes), cli_bytes(b, (double)m->pinned_bytes), (long long)m->placement.cells);
+    return buf;
+}
+
 const char *cli_bytes(char buf[32], double bytes)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

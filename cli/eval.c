@@ -128,7 +128,7 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
 static void print_text(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
 {
     const bool masked = e->target.mask && !a->dense;
-    char device[CLI_DEVICE_BYTES];
+    char device[CLI_DEVICE_BYTES], visits[CLI_DEVICE_BYTES];
     printf("perplexity %.4f  nll %.6f", p->perplexity, p->nll);
     if (isfinite(p->standard_error))
         printf(" +- %.6f", p->standard_error);
@@ -137,6 +137,8 @@ static void print_text(const char *path, const eval_args *a, const evaluation *e
            (long long)p->bad_chunks, a->text, pol_text_format_name(p->format));
     printf("model %s%s, tokenizer %s\n%s, weights in %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok),
            cli_device(device, pol_backend_info(e->be)), pol_backend_weights(e->be));
+    if (e->memory.placement.streamed)
+        printf("streamed: %s\n", cli_visits(visits, &e->memory));
 }
 
 static json_t *result_json(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
@@ -153,6 +155,7 @@ static json_t *result_json(const char *path, const eval_args *a, const evaluatio
     json_object_set_new(j, "tokenizer", json_string(pol_tokenizer_kind(e->tok)));
     json_object_set_new(j, "device", pol_device_json(pol_backend_info(e->be)));
     json_object_set_new(j, "weights", json_string(pol_backend_weights(e->be)));
+    json_object_set_new(j, "placement", pol_placement_json(&e->memory));
     return j;
 }
 

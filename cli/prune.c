@@ -11,8 +11,9 @@
 static void print_memory(const pol_plan *p, FILE *out)
 {
     const pol_memory *m = &p->memory;
-    char a[32], b[32], c[32], d[32];
-    const double device = (double)m->weight_bytes + (double)m->activation_bytes, host = (double)m->host_bytes;
+    char a[32], b[32], c[32], d[32], visits[CLI_DEVICE_BYTES];
+    const double device = (double)m->weight_bytes + (double)m->activation_bytes;
+    const double host = (double)m->host_bytes + (double)m->pinned_bytes;
     cli_bytes(b, (double)m->weight_bytes);
     cli_bytes(c, (double)m->activation_bytes);
     if (m->shared) {
@@ -23,6 +24,8 @@ static void print_memory(const pol_plan *p, FILE *out)
     }
     fprintf(out, "        memory     %s of %s on %s device: weights %s, activations %s\n", cli_bytes(a, device),
             cli_bytes(d, (double)m->device_bytes), p->n_devices > 1 ? "each" : "the", b, c);
+    if (m->placement.streamed)
+        fprintf(out, "        streamed   %s, of %lld in a step\n", cli_visits(visits, m), (long long)p->step_passes);
     fprintf(out, "        host       %s of %s that are available\n", cli_bytes(a, host),
             cli_bytes(d, (double)m->available_bytes));
 }

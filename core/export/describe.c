@@ -30,7 +30,7 @@ static pol_status origin(pol_source *src, const pol_layout *l, json_t **out)
     return *out ? POL_OK : pol_fail(l->ctx, POL_ENOMEM, "no memory to describe the source");
 }
 
-static json_t *id_array(const pol_placement *p)
+static json_t *id_array(const pol_kept_units *p)
 {
     json_t *a = json_array();
     for (int32_t i = 0; i < p->n; i++)

@@ -11,7 +11,7 @@ enum { POLLARD_JSON_LIMIT = 64 << 20 };
 
 /* The kept units of one layer and kind. `kept` is an effective mask: a removed block's units are 0 in it. */
 static pol_status place(pol_context *ctx, const pol_units *u, const uint8_t *kept, pol_unit_kind kind, int32_t layer,
-                        int32_t width, pol_placement *p)
+                        int32_t width, pol_kept_units *p)
 {
     const pol_section *s = pol_units_section(u, kind, layer);
     if (s->count != width)
@@ -31,7 +31,7 @@ static pol_status place(pol_context *ctx, const pol_units *u, const uint8_t *kep
 
 /* Turns unit numbers of the source into those of the dense model: `ids` lists what the source kept. */
 static pol_status renumber(pol_context *ctx, const char *where, const json_t *entry, const char *key, int32_t width,
-                           int32_t dense_width, pol_placement *p)
+                           int32_t dense_width, pol_kept_units *p)
 {
     json_t *ids;
     POL_TRY(pol_json_array(ctx, where, entry, key, &ids));

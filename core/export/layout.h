@@ -7,10 +7,10 @@
 
 /* The units of one block that stay. Unit from[i] of the source is unit dense[i] of the dense model; both rise with i.
  * The two differ where the source is itself a pruned folder. */
-typedef struct pol_placement {
+typedef struct pol_kept_units {
     int32_t n;
     int32_t *from, *dense;
-} pol_placement;
+} pol_kept_units;
 
 /* ZEROS and HF differ in two points only: where a unit that stays is put, and how wide the output is.
  *     HF     unit i of those that stay -> i,         as wide as what stays; a block with nothing left disappears
@@ -18,9 +18,9 @@ typedef struct pol_placement {
 typedef struct pol_layout {
     pol_context *ctx;
     pol_export_format format;
-    pol_config out;                   /* shapes of the output: out.layers[] */
-    pol_placement *groups, *channels; /* [out.n_layers] */
-    json_t *origin;                   /* "source" of the source's own pollard.json, NULL for a dense source */
+    pol_config out;                    /* shapes of the output: out.layers[] */
+    pol_kept_units *groups, *channels; /* [out.n_layers] */
+    json_t *origin;                    /* "source" of the source's own pollard.json, NULL for a dense source */
 } pol_layout;
 
 /* POL_EARG where `u` does not number this source's units. On success the contents are yours: pol_layout_free(). */
@@ -29,7 +29,7 @@ pol_status pol_layout_make(pol_source *src, const pol_units *u, const uint8_t *m
 void pol_layout_free(pol_layout *l); /* takes a zeroed one */
 
 /* Where the i-th unit that stays is put. */
-static inline int32_t pol_layout_place(const pol_layout *l, const pol_placement *p, int32_t i)
+static inline int32_t pol_layout_place(const pol_layout *l, const pol_kept_units *p, int32_t i)
 {
     return l->format == POL_EXPORT_ZEROS ? p->dense[i] : i;
 }

@@ -21,8 +21,8 @@ typedef struct tensor_plan {
     pol_tensor_kind kind;
     int32_t layer;
     axis axis;
-    int64_t width;          /* rows or columns of a unit */
-    const pol_placement *p; /* the block's units; NULL for the tensors outside the blocks */
+    int64_t width;           /* rows or columns of a unit */
+    const pol_kept_units *p; /* the block's units; NULL for the tensors outside the blocks */
     int64_t in_rows, in_cols, out_rows, out_cols;
 } tensor_plan;
 
@@ -30,8 +30,8 @@ static tensor_plan plan_tensor(const pol_layout *l, const pol_config *in, pol_te
 {
     tensor_plan t = {.kind = kind, .layer = layer};
     const int64_t D = in->head_dim, gD = D * in->heads_per_group;
-    const pol_placement *groups = pol_tensor_is_global(kind) ? NULL : &l->groups[layer];
-    const pol_placement *channels = pol_tensor_is_global(kind) ? NULL : &l->channels[layer];
+    const pol_kept_units *groups = pol_tensor_is_global(kind) ? NULL : &l->groups[layer];
+    const pol_kept_units *channels = pol_tensor_is_global(kind) ? NULL : &l->channels[layer];
     switch (kind) {
     case POL_T_Q: t.axis = ROWS, t.width = gD, t.p = groups; break;
     case POL_T_K:
@@ -131,7 +131,7 @@ static pol_status fill_rows(const walk *k, const tensor_plan *t, int64_t n, floa
 /* Units along the rows: those that are neighbours in source and output go together. */
 static pol_status copy_units(const walk *k, const tensor_plan *t)
 {
-    const pol_placement *p = t->p;
+    const pol_kept_units *p = t->p;
     int64_t done = 0; /* output rows */
     for (int32_t i = 0, run; i < p->n; i += run) {
         const int32_t to = pol_layout_place(k->l, p, i);

@@ -36,11 +36,20 @@ json_t *pol_sequences_json(const int64_t sequences[POL_PURPOSES])
 /* jansson counts up to INT64_MAX. */
 static json_t *bytes(uint64_t n) { return json_integer((json_int_t)(n < INT64_MAX ? n : INT64_MAX)); }
 
+json_t *pol_placement_json(const pol_memory *m)
+{
+    return json_pack("{sb sI sI so so}", "streamed", (int)m->placement.streamed, "layers",
+                     (json_int_t)(m->placement.streamed ? m->n_layers : 0), "passes_per_visit",
+                     (json_int_t)m->placement.cells, "slot_bytes", bytes(m->slot_bytes), "pinned_bytes",
+                     bytes(m->pinned_bytes));
+}
+
 json_t *pol_plan_json(const pol_plan *p)
 {
     const pol_memory *m = &p->memory;
-    return json_pack("{so sI ss so so so so so sb sI sI sI so sI sf sb}", "device", pol_device_json(&p->device),
-                     "devices", (json_int_t)p->n_devices, "weights", p->weights, "weight_bytes", bytes(m->weight_bytes),
+    return json_pack("{so sI so sI ss so so so so so sb sI sI sI so sI sf sb}", "device", pol_device_json(&p->device),
+                     "devices", (json_int_t)p->n_devices, "placement", pol_placement_json(m), "step_passes",
+                     (json_int_t)p->step_passes, "weights", p->weights, "weight_bytes", bytes(m->weight_bytes),
                      "activation_bytes", bytes(m->activation_bytes), "host_bytes", bytes(m->host_bytes), "device_bytes",
                      bytes(m->device_bytes), "available_bytes", bytes(m->available_bytes), "shared_memory",
                      (int)m->shared, "units", (json_int_t)p->units, "variables", (json_int_t)p->variables, "steps",

@@ -214,6 +214,7 @@ pol_status pol_bench(pol_context *ctx, const pol_bench_settings *o, const pol_be
     if (s == POL_OK) {
         const pol_config *c = pol_model_config(r.model);
         result->device = *pol_backend_info(r.be);
+        result->memory = r.memory;
         result->weights = pol_backend_weights(r.be);
         result->tokens = o->batch * o->seq_len;
         result->kept = (double)pol_config_block_params(&r.left) / (double)pol_config_block_params(c);

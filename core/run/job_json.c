@@ -11,10 +11,14 @@ static json_t *devices_json(const pol_inputs *in)
 {
     const pol_device_info *d = pol_backend_info(in->devices[0]);
     json_t *names = json_array();
-    for (int64_t i = 0; i < in->n_devices; i++)
+    bool streamed = false;
+    for (int64_t i = 0; i < in->n_devices; i++) {
         json_array_append_new(names, json_string(pol_backend_info(in->devices[i])->name));
-    return json_pack("{ss ss ss ss sI so}", "backend", d->backend, "name", d->name, "detail", d->detail, "weights",
-                     pol_backend_weights(in->devices[0]), "count", (json_int_t)in->n_devices, "names", names);
+        streamed |= in->memory[i].placement.streamed;
+    }
+    return json_pack("{ss ss ss ss sb sI so}", "backend", d->backend, "name", d->name, "detail", d->detail, "weights",
+                     pol_backend_weights(in->devices[0]), "streamed", (int)streamed, "count", (json_int_t)in->n_devices,
+                     "names", names);
 }
 
 pol_status pol_job_new_json(pol_job *r, const json_t *old)

@@ -55,6 +55,7 @@ void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_requ
 {
     const pol_device_info *d = &be->info;
     *out = (pol_memory){
+        .n_layers = c->n_layers,
         .largest_row = pol_model_largest_row(c, be),
         .largest_buffer = pol_forward_largest_buffer(c, be, r->max_tokens, r->max_seq_len),
         .weight_bits = (int32_t)(8 * pol_dtype_size(be->weight_dtype)),

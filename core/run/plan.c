@@ -1,4 +1,5 @@
 /* plan.c - what a run will need, before it starts. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,11 +73,12 @@ static void name_devices(const pol_inputs *in, char out[POL_DEVICES_BYTES])
     }
 }
 
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 /* Passes that a device has of a step. */
-static int64_t cells_of_step(const pol_prune_settings *o, const pol_inputs *in)
+static int64_t step_passes(const pol_prune_settings *o, const pol_inputs *in)
 {
-    const int64_t passes = (o->learn.sequences_per_mask + o->batch - 1) / o->batch * o->learn.mask_samples;
-    return (passes + in->n_devices - 1) / in->n_devices;
+    return divide_up(divide_up(o->learn.sequences_per_mask, o->batch) * o->learn.mask_samples, in->n_devices);
 }
 
 /* What device i needs, with `host` bytes besides. */
@@ -84,7 +86,7 @@ static void plan_device(const pol_prune_settings *o, const pol_inputs *in, int64
 {
     const pol_memory_request r = {.max_tokens = in->max_tokens,
                                   .max_seq_len = in->max_seq_len,
-                                  .cells = cells_of_step(o, in),
+                                  .cells = step_passes(o, in),
                                   .host_bytes = host,
                                   .limit = o->memory_limit};
     pol_memory_plan(pol_source_config(in->src), in->devices[i], &r, &in->memory[i]);
@@ -142,6 +144,7 @@ static pol_status plan_devices(const pol_prune_settings *o, const pol_inputs *in
     }
     plan->memory = in->memory[tightest];
     plan->device = in->devices[tightest]->info;
+    plan->step_passes = step_passes(o, in);
     plan->n_devices = in->n_devices;
     plan->weights = pol_backend_weights(in->devices[0]);
     name_devices(in, plan->devices);
@@ -160,6 +163,61 @@ static pol_status measure_rates(const pol_inputs *in, double *first, double *all
             *first = rate;
     }
     *all = slowest * (double)in->n_devices;
+    return POL_OK;
+}
+
+/* Bytes a second at which weights come to the device: by as many as a slot has, or enough of them. */
+static pol_status measure_streaming(pol_backend *be, uint64_t slot_bytes, double *rate)
+{
+    const int64_t n = pol_min_i64((int64_t)(slot_bytes / sizeof(float)), 1 << 24);
+    const size_t bytes = (size_t)n * sizeof(float);
+    pol_buf *buf = NULL;
+    void *home = NULL;
+    double best = 0;
+    pol_status s = pol_buf_new(be, POL_F32, n, &buf);
+    if (s == POL_OK)
+        s = pol_host_new(be, bytes, &home);
+    if (s == POL_OK)
+        memset(home, 0, bytes);
+    for (int i = 0; s == POL_OK && i < 3; i++) {
+        const double start = pol_seconds();
+        s = pol_stream_in(be, buf, home, n);
+        if (s == POL_OK)
+            s = pol_stream_wait(be, buf);
+        if (s == POL_OK)
+            s = pol_sync(be);
+        const double t = pol_seconds() - start;
+        best = i == 0 || t < best ? t : best;
+    }
+    *rate = (double)bytes / (best > 1e-9 ? best : 1e-9);
+    pol_buf_free(be, buf);
+    pol_host_free(be, home);
+    return s;
+}
+
+/* How often all layers come to a device: for each stretch of passes that is waited for once, as many times as its share
+ * takes; and once for the metric, which does all it has to do with a layer. */
+static double visits(const pol_prune_settings *o, const pol_inputs *in, const pol_memory *m)
+{
+    const int64_t cells = m->placement.cells, eval_batch = in->eval.n ? in->max_tokens / in->eval.seq_len : 1;
+    const int64_t step = divide_up(step_passes(o, in), cells);
+    const int64_t judged = divide_up(divide_up(divide_up(o->held_out, o->batch), in->n_devices), cells);
+    const int64_t eval = divide_up(divide_up(divide_up(in->eval.n, eval_batch), in->n_devices), cells);
+    return (double)o->learn.steps * (double)step + (double)(judgements(o) * judged + 3 * eval + (in->init.n > 0));
+}
+
+/* What the layers of the device that has most to copy are on their way; computing hides it, or it hides computing. */
+static pol_status copying_seconds(const pol_prune_settings *o, const pol_inputs *in, double *seconds)
+{
+    *seconds = 0;
+    for (int64_t i = 0; i < in->n_devices; i++) {
+        const pol_memory *m = &in->memory[i];
+        double rate;
+        if (!m->placement.streamed)
+            continue;
+        POL_TRY(measure_streaming(in->devices[i], m->slot_bytes, &rate));
+        *seconds = fmax(*seconds, visits(o, in, m) * (double)m->pinned_bytes / rate);
+    }
     return POL_OK;
 }
 
@@ -185,10 +243,12 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
         (double)((plan->sequences[POL_PURPOSE_LEARN] + plan->sequences[POL_PURPOSE_HELD_OUT]) * o->seq_len);
     const double tokens_eval = (double)(plan->sequences[POL_PURPOSE_EVAL] * in->eval.seq_len);
     plan->tokens = (int64_t)(tokens_init + tokens_masked + tokens_eval);
-    double first, all;
+    double first, all, copying;
     POL_TRY(measure_rates(in, &first, &all));
+    POL_TRY(copying_seconds(o, in, &copying));
     /* A quarter more than the matrix products, as measured by bench/. */
-    plan->seconds = 1.25 * (tokens_init * blocks / first + (tokens_masked * masked + tokens_eval * whole) / all);
+    const double products = tokens_init * blocks / first + (tokens_masked * masked + tokens_eval * whole) / all;
+    plan->seconds = fmax(1.25 * products, copying);
     return POL_OK;
 }
 

@@ -2,7 +2,7 @@
 #ifndef POLLARD_BENCH_H
 #define POLLARD_BENCH_H
 
-#include "pollard/device.h"
+#include "pollard/memory.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,10 +22,12 @@ enum { POL_BENCH_ROUNDS = 1000 };
 POL_API void pol_bench_defaults(pol_bench_settings *o);
 
 /* Medians over the rounds. A round is a dense pass, a change to a fresh random mask and a pass under it. A ratio is the
- * median of the rounds' ratios: what slows a whole round down is not in it. */
+ * median of the rounds' ratios: what slows a whole round down is not in it. Where layers visit the device a pass is one
+ * of as many as a visit serves, and rows change places in the pass. */
 typedef struct pol_bench_result {
     pol_device_info device;
     const char *weights;  /* "f32"; a literal */
+    pol_memory memory;    /* as planned */
     int64_t tokens;       /* of a pass */
     double kept;          /* share of decoder-block parameters under the last mask */
     double first_seconds; /* the round that warms up: what is built at first use is built in it */

@@ -17,6 +17,7 @@ POL_API json_t *pol_perplexity_json(const pol_perplexity *p);
 POL_API json_t *pol_outcome_json(const pol_outcome *x);
 POL_API json_t *pol_plan_json(const pol_plan *p);
 POL_API json_t *pol_sequences_json(const int64_t sequences[POL_PURPOSES]); /* by purpose */
+POL_API json_t *pol_placement_json(const pol_memory *m);
 POL_API json_t *pol_device_json(const pol_device_info *d);
 POL_API json_t *pol_backend_json(const pol_backend_summary *b);
 POL_API json_t *pol_config_json(const pol_config *c); /* of the model as it is: family, sizes, parameters, MACs */

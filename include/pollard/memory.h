@@ -22,6 +22,7 @@ typedef struct pol_memory {
     pol_placement placement; /* streamed where the device has no room for all weights, but for layers that visit */
     /* Needed. */
     uint64_t weight_bytes, activation_bytes; /* on the device, to the byte */
+    int32_t n_layers;                        /* that visit, where streamed */
     uint64_t slot_bytes;                     /* where streamed: of the weights, for each of the two layers there */
     uint64_t pinned_bytes;                   /* where streamed: of the host's, for the weights of all layers */
     uint64_t streamed_bytes;                 /* on the device, if layers visited it, one pass a visit; 0: they cannot */

@@ -89,6 +89,7 @@ typedef struct pol_plan {
     char devices[POL_DEVICES_BYTES]; /* for people: "4 x NAME" */
     const char *weights;             /* what they are stored as: pol_backend_weights() */
     pol_memory memory;               /* of `device` */
+    int64_t step_passes;             /* that a device has of a step: where layers visit, best served by one visit */
     int64_t units, variables;        /* in all; that are learnt */
     int64_t steps;
     int64_t sequences[POL_PURPOSES]; /* forward sequences */

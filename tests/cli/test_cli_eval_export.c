@@ -32,7 +32,7 @@ static void eval_of_a_model(void **state)
     cli *t = *state;
     static const char *const keys[] = {
         "perplexity",  "nll",  "standard_error", "tokens", "chunks", "bad_chunks", "seq_len", "protocol", "bos",
-        "text_format", "text", "model",          "pruned", "params", "tokenizer",  "device",  "weights"};
+        "text_format", "text", "model",          "pruned", "params", "tokenizer",  "device",  "weights",  "placement"};
     json_t *j = call_json(t, "eval @model --text @held-out --json");
     assert_string_equal(t->err, "");
     assert_keys(j, keys, COUNT(keys));
@@ -226,21 +226,10 @@ static void inspect_shows_shapes(void **state)
 static void a_plan_is_printed_without_work(void **state)
 {
     cli *t = *state;
-    static const char *const keys[] = {"device",
-                                       "weights",
-                                       "weight_bytes",
-                                       "activation_bytes",
-                                       "host_bytes",
-                                       "device_bytes",
-                                       "available_bytes",
-                                       "shared_memory",
-                                       "units",
-                                       "variables",
-                                       "steps",
-                                       "tokens",
-                                       "forward_sequences",
-                                       "seconds",
-                                       "text_assumed"};
+    static const char *const keys[] = {
+        "device",           "devices",    "placement",    "step_passes",       "weights",       "weight_bytes",
+        "activation_bytes", "host_bytes", "device_bytes", "available_bytes",   "shared_memory", "units",
+        "variables",        "steps",      "tokens",       "forward_sequences", "seconds",       "text_assumed"};
     json_t *j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json");
     assert_keys(j, keys, COUNT(keys));
     assert_int_equal(whole(j, "steps"), 3000 / 16);

@@ -2,10 +2,10 @@
  * them. The devices are those of fake.c. */
 #include "tests/cli/same_run.h"
 
-/* Three passes of a mask, nine of a step. */
+/* Two passes of a mask, six of a step. */
 #define SETTINGS                                                                                         \
     "@model --data @calibration --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
-    "--mask-samples 3 --sequences-per-mask 5 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
+    "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
     "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --backend cuda "
 
 static int setup(void **state)
@@ -27,23 +27,22 @@ static json_t *planned(cli *t, const char *device, int64_t limit)
 
 static int64_t on_device(const json_t *plan) { return whole(plan, "weight_bytes") + whole(plan, "activation_bytes"); }
 
-/* A limit under which a visit serves just so many passes. */
+/* The least limit under which a visit serves so many passes. */
 static int64_t limit_for(cli *t, const char *device, int64_t passes)
 {
     json_t *plan = planned(t, device, INT64_C(1) << 40);
-    int64_t limit = on_device(plan) - 1;
-    assert_false(json_is_true(at(plan, "placement.streamed")));
-    json_decref(plan);
-    for (;; limit = on_device(plan) - 1, json_decref(plan)) {
+    assert_true(json_is_false(at(plan, "placement.streamed")));
+    int64_t limit, now;
+    do {
+        limit = on_device(plan) - 1;
+        json_decref(plan);
         plan = planned(t, device, limit);
         assert_true(json_is_true(at(plan, "placement.streamed")));
         assert_true(on_device(plan) <= limit);
-        limit = on_device(plan);
-        const int64_t now = whole(plan, "placement.passes_per_visit");
-        assert_true(now >= passes);
-        if (now == passes)
-            break;
-    }
+        now = whole(plan, "placement.passes_per_visit");
+    } while (now > passes);
+    assert_int_equal(now, passes);
+    limit = on_device(plan);
     json_decref(plan);
     return limit;
 }
@@ -69,10 +68,10 @@ static void same_but_for_memory(cli *t, const char *a, const char *b, int64_t by
     snprintf(name, sizeof name, "%s/run.json", a);
     json_t *other = load_json(t, name);
     json_object_set(at(run, "results"), "peak_device_bytes", at(other, "results.peak_device_bytes"));
-    char *whole_record = json_dumps(run, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
+    char *record = json_dumps(run, JSON_INDENT(1));
     snprintf(name, sizeof name, "%s/run.json", b);
-    spill(path(t, name), whole_record, strlen(whole_record));
-    free(whole_record);
+    spill_text(t, name, record);
+    free(record);
     json_decref(run);
     json_decref(other);
     assert_same_numbers(t, a, b);
@@ -81,7 +80,7 @@ static void same_but_for_memory(cli *t, const char *a, const char *b, int64_t by
 static void equal_bits_wherever_the_weights_are(void **state)
 {
     cli *t = *state;
-    static const int64_t passes[] = {9, 5, 1};
+    static const int64_t passes[] = {6, 4, 1};
     prune(t, 0, "0", ROOMY, "resident");
     json_t *run = load_json(t, "resident/run.json");
     assert_true(json_is_false(at(run, "device.streamed")));
@@ -94,7 +93,7 @@ static void equal_bits_wherever_the_weights_are(void **state)
         same_but_for_memory(t, "resident", out, limit);
     }
     /* On two devices, of which each has its share of the passes. */
-    const int64_t limit = limit_for(t, "0,1", 5);
+    const int64_t limit = limit_for(t, "0,1", 3);
     prune(t, 0, "0,1", limit, "two");
     same_but_for_memory(t, "resident", "two", limit);
 }
@@ -104,7 +103,7 @@ static void resumed_with_other_limits(void **state)
 {
     cli *t = *state;
     prune(t, 0, "0", ROOMY, "whole");
-    const int64_t limit = limit_for(t, "0", 9);
+    const int64_t limit = limit_for(t, "0", 6);
     const int64_t limits[3][2] = {{limit, limit}, {limit, ROOMY}, {ROOMY, limit}};
     for (int i = 0; i < 3; i++) {
         char out[16], name[32];
@@ -132,13 +131,13 @@ static void the_plan_says_how(void **state)
     cli *t = *state;
     char call[1024];
     json_t *roomy = planned(t, "0", ROOMY);
-    const int64_t limit = limit_for(t, "0", 9);
+    const int64_t limit = limit_for(t, "0", 6);
     json_t *plan = planned(t, "0", limit);
     assert_int_equal(whole(plan, "placement.layers"), 4);
     assert_int_equal(whole(roomy, "placement.layers"), 0);
     assert_int_equal(whole(roomy, "placement.passes_per_visit"), 1);
-    assert_int_equal(whole(plan, "step_passes"), 9);
-    assert_int_equal(whole(roomy, "step_passes"), 9);
+    assert_int_equal(whole(plan, "step_passes"), 6);
+    assert_int_equal(whole(roomy, "step_passes"), 6);
     /* Layers of one size: what is pinned is twice the two slots, and the weights less by the two layers that are not
      * there. */
     const int64_t slot = whole(plan, "placement.slot_bytes");
@@ -152,17 +151,17 @@ static void the_plan_says_how(void **state)
     assert_call(t, 0, call);
     assert_says(t->out, "        streamed   4 layers of at most ");
     assert_says(t->out, " visit two slots; ");
-    assert_says(t->out, " of pinned host memory; 9 passes a visit, of 9 in a step\n");
+    assert_says(t->out, " of pinned host memory; 6 passes a visit, of 6 in a step\n");
     snprintf(call, sizeof call, "estimate " SETTINGS "--device 0 --memory-limit %d", ROOMY);
     assert_call(t, 0, call);
     assert_null(strstr(t->out, "streamed"));
     /* Of two devices, one of which has no room for all. */
-    snprintf(call, sizeof call, "%lld", (long long)limit_for(t, "0,1", 5));
+    snprintf(call, sizeof call, "%lld", (long long)limit_for(t, "0,1", 3));
     setenv("FAKE_SMALL", "1", 1);
     setenv("FAKE_MEMORY", call, 1);
     plan = planned(t, "0,1", ROOMY);
     assert_int_equal(whole(plan, "device.index"), 1);
-    assert_int_equal(whole(plan, "placement.passes_per_visit"), 5);
+    assert_int_equal(whole(plan, "placement.passes_per_visit"), 3);
     json_decref(plan);
 }
 
@@ -182,27 +181,44 @@ static void too_little_for_two_layers(void **state)
     assert_null(strstr(t->err, "visit"));
 }
 
-static void evaluation_and_benchmark(void **state)
+/* The less there is, the fewer passes a visit serves; ten are all that the text has. */
+static void evaluation(void **state)
 {
     cli *t = *state;
     char call[512];
-#define EVAL "eval @model --text @held-out --seq-len 32 --limit 20 --batch 2 --backend cuda --device 0 --json "
-    json_t *resident = call_json(t, EVAL);
-    for (int64_t limit = ROOMY, least = ROOMY; limit > 0; limit = limit == ROOMY ? 600000 : limit - 40000) {
-        snprintf(call, sizeof call, EVAL "--memory-limit %lld", (long long)limit);
-        if (pollard(t, call) != 0)
-            break;
-        json_t *j = json_loads(t->out, 0, NULL);
+#define EVAL "eval @model --text @held-out --seq-len 32 --limit 20 --batch 2 --backend cuda --device 0 "
+    json_t *resident = call_json(t, EVAL "--json");
+    assert_true(json_is_false(at(resident, "placement.streamed")));
+    int64_t passes = 11;
+    for (int64_t limit = 640000; limit > 460000; limit -= 40000) {
+        snprintf(call, sizeof call, EVAL "--memory-limit %lld --json", (long long)limit);
+        json_t *j = call_json(t, call);
+        assert_true(json_is_true(at(j, "placement.streamed")));
         assert_true(num(j, "nll") == num(resident, "nll"));
-        if (json_is_true(at(j, "placement.streamed"))) {
-            const int64_t now = whole(j, "placement.passes_per_visit");
-            assert_true(now <= 10 && now <= least);
-            least = now;
-        }
+        assert_true(whole(j, "placement.passes_per_visit") <= 10 && whole(j, "placement.passes_per_visit") <= passes);
+        passes = whole(j, "placement.passes_per_visit");
         json_decref(j);
-        assert_true(limit - 40000 > 0 || least < ROOMY);
     }
+    assert_true(passes < 5);
     json_decref(resident);
+    assert_call(t, 0, EVAL "--memory-limit 640000");
+    assert_says(t->out, "\nstreamed: 4 layers of at most ");
+    assert_says(t->out, "; 10 passes a visit\n");
+    assert_call(t, 0, EVAL);
+    assert_null(strstr(t->out, "streamed"));
+}
+
+static void benchmark(void **state)
+{
+    cli *t = *state;
+#define BENCH "bench @model --backend cuda --device 0 --batch 1 --seq-len 32 --rounds 1 --threads 1 "
+    json_t *j = call_json(t, BENCH "--memory-limit 500000 --json");
+    assert_true(json_is_true(at(j, "placement.streamed")));
+    assert_int_equal(whole(j, "placement.passes_per_visit"), 16);
+    assert_true(num(j, "dense_seconds") > 0 && num(j, "masked_seconds") > 0);
+    json_decref(j);
+    assert_call(t, 0, BENCH "--memory-limit 500000");
+    assert_says(t->out, "\nstreamed: 4 layers of at most ");
 }
 
 int main(void)
@@ -212,7 +228,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(resumed_with_other_limits, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(the_plan_says_how, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(too_little_for_two_layers, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(evaluation_and_benchmark, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(evaluation, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(benchmark, setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,6 +94,27 @@ static void test_more_than_can_be_counted(void **state)
     expect(ctx, m, "activations 17179869184.00 GiB, host data 2.00 MiB");
 }
 
+/* Weights that visit: three layers' worth on the host, and what is said where that is too much, or streaming no help.
+ */
+static void test_weights_that_visit(void **state)
+{
+    pol_context *ctx = *state;
+    pol_memory m = own;
+    m.placement = (pol_placement){true, 4};
+    m.pinned_bytes = 2 * MIB;
+    expect(ctx, m, NULL);
+    m.available_bytes--;
+    expect(ctx, m,
+           "model: needs 4.00 MiB of the host's memory (weights, of which two layers at a time fit the device, 2.00 "
+           "MiB), 4.00 MiB are available; a --device with more memory is needed");
+    m = own;
+    m.device_bytes = 2 * MIB;
+    m.streamed_bytes = 2 * MIB + MIB / 2;
+    expect(ctx, m,
+           "model: needs 4.00 MiB on the device (weights 3.00 MiB, activations 1.00 MiB), which has 2.00 MiB; with "
+           "layers that visit it one after the other it would need 2.50 MiB; a lower --batch or --seq-len needs less");
+}
+
 /* ---- a model ---- */
 
 typedef struct fixture {
@@ -215,6 +236,90 @@ static void test_planned_is_taken(void **state)
     close_inputs(&f);
 }
 
+static uint64_t reserved;
+
+static pol_status recording_reserve(pol_backend *be, uint64_t bytes)
+{
+    (void)be;
+    reserved = bytes;
+    return POL_OK;
+}
+
+/* Of a device with memory of its own the limit decides how many passes a visit serves; to the byte, and each time what
+ * is planned is what is taken. */
+static void test_as_many_passes_as_fit(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    pol_ops ops;
+    open_inputs(&f);
+    pol_backend *be = f.in.devices[0];
+    const pol_config *c = pol_source_config(f.in.src);
+    record(be, &ops);
+    ops.reserve = recording_reserve;
+    be->info.host_memory = false;
+    be->buf_align = 512;
+    pol_memory_request r = {.max_tokens = 64, .max_seq_len = 32, .cells = 6};
+    pol_memory plan, roomy, more;
+    pol_memory_plan(c, be, &r, &roomy);
+    assert_false(roomy.placement.streamed);
+    assert_int_equal(roomy.placement.cells, 1);
+    assert_int_equal(roomy.pinned_bytes + roomy.slot_bytes, 0);
+    const uint64_t need = roomy.weight_bytes + roomy.activation_bytes;
+    r.limit = need;
+    pol_memory_plan(c, be, &r, &plan);
+    assert_false(plan.placement.streamed);
+    int64_t cells = 7;
+    for (r.limit = need - 1; cells > 1; r.limit = plan.weight_bytes + plan.activation_bytes - 1) {
+        pol_memory_plan(c, be, &r, &plan);
+        assert_true(plan.placement.streamed);
+        assert_true(plan.weight_bytes + plan.activation_bytes <= r.limit);
+        assert_int_equal(plan.placement.cells, cells == 7 ? plan.placement.cells : cells - 1);
+        cells = plan.placement.cells;
+        assert_int_equal(plan.streamed_bytes, roomy.streamed_bytes);
+        assert_int_equal(plan.pinned_bytes, pol_model_home_bytes(c, be));
+        assert_ok(f.ctx, pol_memory_check(f.ctx, "model", &plan));
+        if (cells < r.cells) { /* one more would be too much */
+            const pol_placement one_more = {true, cells + 1};
+            assert_true(pol_model_bytes(c, be, &one_more) + pol_forward_bytes(c, be, &one_more, 64, 32) > r.limit);
+        }
+        pol_model *m;
+        pol_forward *forward;
+        assert_ok(f.ctx, pol_memory_reserve(be, &plan));
+        assert_int_equal(reserved, plan.weight_bytes + plan.activation_bytes);
+        assert_ok(f.ctx, pol_model_load(f.in.src, be, &plan.placement, &m));
+        assert_int_equal(be->bytes_in_use, plan.weight_bytes);
+        assert_fails(f.ctx, pol_memory_reserve(be, &plan), POL_EARG, "are there already");
+        assert_ok(f.ctx, pol_forward_new(m, 64, 32, &forward));
+        assert_int_equal(be->bytes_in_use, reserved);
+        pol_forward_free(forward);
+        pol_model_free(m);
+    }
+    assert_int_equal(plan.weight_bytes + plan.activation_bytes, plan.streamed_bytes);
+    pol_memory_plan(c, be, &r, &plan); /* a byte less than one pass takes */
+    assert_false(plan.placement.streamed);
+    assert_fails(f.ctx, pol_memory_check(f.ctx, "model", &plan), POL_ELIMIT, "with layers that visit it");
+    /* No more than there may be, nor fewer than one; and the host's share rises with them. */
+    r = (pol_memory_request){.max_tokens = 4, .max_seq_len = 2, .cells = 1000};
+    pol_memory_plan(c, be, &r, &roomy);
+    r.limit = roomy.weight_bytes + roomy.activation_bytes - 1;
+    pol_memory_plan(c, be, &r, &more);
+    assert_int_equal(more.placement.cells, POL_MAX_CELLS);
+    r.cells = 0;
+    pol_memory_plan(c, be, &r, &plan);
+    assert_int_equal(plan.placement.cells, 1);
+    assert_true(plan.host_bytes < more.host_bytes);
+    /* Where it cannot be done, or is of no use. */
+    be->info.host_memory = true;
+    pol_memory_plan(c, be, &r, &plan);
+    assert_false(plan.placement.streamed || plan.streamed_bytes);
+    be->info.host_memory = false;
+    ops.stream_in = NULL;
+    pol_memory_plan(c, be, &r, &plan);
+    assert_false(plan.placement.streamed || plan.streamed_bytes);
+    close_inputs(&f);
+}
+
 /* Rows of every kind of buffer: biases, layers of differing widths, types of 16 bits. */
 static void test_largest_row(void **state)
 {
@@ -246,8 +351,10 @@ int main(void)
         cmocka_unit_test(test_memory_shared_with_the_host),
         cmocka_unit_test(test_one_allocation),
         cmocka_unit_test(test_more_than_can_be_counted),
+        cmocka_unit_test(test_weights_that_visit),
         cmocka_unit_test(test_refused_before_any_buffer),
         cmocka_unit_test(test_planned_is_taken),
+        cmocka_unit_test(test_as_many_passes_as_fit),
         cmocka_unit_test(test_largest_row),
     };
     return cmocka_run_group_tests(tests, test_context_open, test_context_close);

@@ -6,6 +6,7 @@
 #include "core/base/file.h"
 #include "core/base/rng.h"
 #include "core/forward.h"
+#include "core/model/half.h"
 #include "core/model/weights.h"
 #include "pollard/eval.h"
 #include "pollard/export.h"
@@ -205,6 +206,63 @@ static void test_cells(void **state)
         late.streams = 0;
         check_passes(&f, 0, 7);
         assert_int_equal(late.streams, buffers_filled(&f, (7 + cells[i] - 1) / cells[i]));
+        close_fixture(&f);
+    }
+}
+
+/* A buffer that says it has 16 bits; what the CPU makes of it is of no interest. */
+static pol_status wide_buf_new(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t row, pol_buf **out)
+{
+    const bool half = dtype == POL_F16 || dtype == POL_BF16;
+    POL_TRY(late.real->buf_new(be, half ? POL_F32 : dtype, rows, row, out));
+    (*out)->dtype = dtype;
+    return POL_OK;
+}
+
+/* Weights that the device has in 16 bits lie at home rounded as an upload would round them, units that pad a width as
+ * zeros, biases in f32. */
+static void test_types_at_home(void **state)
+{
+    (void)state;
+    static const pol_dtype types[] = {POL_F16, POL_BF16};
+    for (size_t t = 0; t < POL_COUNT(types); t++) {
+        fixture f;
+        pol_backend *be;
+        pol_model *m;
+        int64_t rounded = 0;
+        open_fixture(&f, "models/llama-linear-bias");
+        assert_ok(f.ctx, pol_reference_open(f.ctx, &be));
+        pol_ops ops = *be->ops;
+        ops.buf_new = wide_buf_new;
+        be->ops = &ops;
+        be->weight_dtype = types[t];
+        be->width_tile = 64;
+        f.be[STREAMED]->width_tile = 64;
+        assert_ok(f.ctx, pol_model_load(f.src, be, &five, &m));
+        pol_model *wide;
+        assert_ok(f.ctx, pol_model_load(f.src, f.be[STREAMED], &five, &wide));
+        for (int32_t l = 0; l < m->config.n_layers; l++)
+            for (int part = 0; part < POL_PARTS; part++) {
+                const pol_part_shape s = pol_part_of(&m->config, be, l, (pol_part)part);
+                const float *want = pol_visits_home(wide, l, (pol_part)part);
+                const void *got = pol_visits_home(m, l, (pol_part)part);
+                assert_true(s.units > 0);
+                for (int64_t i = 0; i < s.units * s.unit; i++) {
+                    if (s.dtype == POL_F32) {
+                        assert_true(((const float *)got)[i] == want[i]);
+                        continue;
+                    }
+                    const uint16_t h = ((const uint16_t *)got)[i];
+                    assert_int_equal(h, types[t] == POL_F16 ? pol_f32_to_f16(want[i]) : pol_f32_to_bf16(want[i]));
+                    rounded += h != 0;
+                }
+                for (int64_t i = 40 * s.unit; s.kind == POL_UNIT_CHANNEL && i < s.units * s.unit; i++)
+                    assert_true(want[i] == 0);
+            }
+        assert_true(rounded > 1000);
+        pol_model_free(wide);
+        pol_model_free(m);
+        pol_backend_close(be);
         close_fixture(&f);
     }
 }
@@ -562,6 +620,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_models_as_published),
         cmocka_unit_test(test_layers_of_all_sizes),
+        cmocka_unit_test(test_types_at_home),
         cmocka_unit_test(test_cells),
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_steps_settle_passes),
