@@ -60,6 +60,8 @@ static void test_shapes(void **state)
 {
     static const shape shapes[] = {
         {.T = 1, .N = 1},
+        {.T = 300, .N = 4},
+        {.T = 65, .N = 12},
         {.T = 100000, .N = 1},
         {.T = 1000, .N = 7},
         {.T = 3, .N = 8},

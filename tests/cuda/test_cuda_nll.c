@@ -113,6 +113,7 @@ static const shape shapes[] = {
     {.T = 7, .slices = {1024}, .scale = 3, .off = 8},
     {.T = 7, .slices = {2, 3, 2}, .scale = 1, .off = 12},
     {.T = 7, .slices = {6000, 4096, 2053}, .scale = 10, .off = 12},
+    {.T = 7, .slices = {3600, 7000}, .scale = 3}, /* not as many words as a thread loads ahead */
     {.T = 3, .slices = {50257}, .scale = 3},
     {.T = 200, .slices = {12, 13}, .scale = 3},
     {.T = 14, .slices = {500, 500}, .scale = 1e4}, /* no float holds their exponentials */

@@ -264,6 +264,8 @@ static void test_rope(void **state)
         {.T = 30, .S = 10, .G = 3, .g = 3, .D = 64},
         {.T = 6, .S = 3, .G = 2, .g = 8, .D = 80},
         {.T = 6, .S = 3, .G = 2, .g = 1, .D = 10},
+        {.T = 6, .S = 3, .G = 2, .g = 1, .D = 24},
+        {.T = 6, .S = 3, .G = 2, .g = 1, .D = 8},
         {.T = 2, .S = 2, .G = 32, .g = 1, .D = 128},
         {.T = 3, .S = 1, .G = 2, .g = 71, .D = 16},
         {.T = 2, .S = 2, .G = 1, .g = 1, .D = 1030},  /* more pairs than a block has threads */
