@@ -19,11 +19,12 @@
 #include "kernels-cu/tiles.cuh"
 
 enum {
-    KEYS = WARP, /* of a chunk: a lane each in the softmax */
-    WARPS_A_TILE = KEYS / TILE,
-    WIDEST = 256, /* head size */
-    SUMS = WIDEST / TILE / WARPS_A_TILE,
-    FEW_BLOCKS = 128, /* so many should be there to do, or tiles are made smaller */
+    KEYS = WARP,                /* of a chunk: a lane each in the softmax */
+    WARPS_A_TILE = KEYS / TILE, /* that share 16 rows */
+    ROWS_A_WARP = TILE / WARPS_A_TILE,
+    WIDEST = 256,                        /* head size */
+    SUMS = WIDEST / TILE / WARPS_A_TILE, /* tiles of the result that a warp has */
+    FEW_BLOCKS = 128                     /* so many should be there to do, or tiles are made smaller */
 };
 
 /* A block's shared memory, in bytes from its start. All begin at multiples of 32, as tiles must. */
@@ -53,8 +54,6 @@ struct tiles_args {
     int keys;
     bool vectors_in, vectors_out;
 };
-
-enum { ROWS_A_WARP = TILE / WARPS_A_TILE };
 
 /* A block at work, as one of its warps sees it. Making one sends for the queries. */
 template <int ROWS> struct tiles_block {

@@ -66,6 +66,8 @@ typedef struct cu_attention {
     cu_attention_form form;
     int max_shared_bytes; /* of a block on this device, opted in to */
 } cu_attention;
+/* cudaErrorInvalidValue for a form that does not serve the sizes. A NaN makes NaN of the rows that see it; in a value,
+ * without PLAIN, also of others of its sequence and group. */
 cudaError_t pol_cu_attention(cudaStream_t stream, const cu_attention *a);
 /* Whether a form serves these sizes on a device of so much shared memory. AUTO always does. */
 bool pol_cu_attention_serves(cu_attention_form form, int64_t S, int64_t g, int64_t D, int max_shared_bytes);

@@ -127,10 +127,10 @@ static void test_shapes(void **state)
         {.T = 1, .S = 1, .G = 1, .g = 1, .D = 16},
         {.T = 6, .S = 1, .G = 2, .g = 3, .D = 64},
         {.T = 64, .S = 32, .G = 1, .g = 1, .D = 64},
-        {.T = 130, .S = 65, .G = 3, .g = 3, .D = 64},
-        {.T = 66, .S = 33, .G = 2, .g = 8, .D = 80},
-        {.T = 129, .S = 129, .G = 2, .g = 1, .D = 128},
-        {.T = 40, .S = 40, .G = 1, .g = 71, .D = 7},
+        {.T = 130, .S = 65, .G = 2, .g = 3, .D = 64},
+        {.T = 66, .S = 33, .G = 2, .g = 4, .D = 80},
+        {.T = 129, .S = 129, .G = 1, .g = 1, .D = 128},
+        {.T = 10, .S = 10, .G = 1, .g = 71, .D = 7},
         {.T = 5, .S = 5, .G = 2, .g = 2, .D = 260}, /* the plain form goes twice */
         {.T = 40, .S = 40, .G = 1, .g = 3, .D = 256},
         {.T = 16, .S = 16, .G = 3, .g = 1, .D = 16},
@@ -143,14 +143,14 @@ static void test_shapes(void **state)
 static void test_windows(void **state)
 {
     static const shape shapes[] = {
-        {.T = 90, .S = 90, .G = 1, .g = 8, .D = 16, .window = 33},
+        {.T = 60, .S = 60, .G = 1, .g = 8, .D = 16, .window = 33},
         {.T = 100, .S = 50, .G = 2, .g = 3, .D = 16, .window = 1},
         {.T = 100, .S = 100, .G = 2, .g = 3, .D = 16, .window = 37},
-        {.T = 100, .S = 100, .G = 1, .g = 1, .D = 16, .window = 16},
+        {.T = 100, .S = 100, .G = 1, .g = 1, .D = 16, .window = 18},
         {.T = 50, .S = 50, .G = 2, .g = 1, .D = 16, .window = 5000},
         {.T = 50, .S = 50, .G = 2, .g = 1, .D = 16, .window = 50},
         {.T = 50, .S = 50, .G = 2, .g = 1, .D = 16, .window = 49},
-        {.T = 600, .S = 600, .G = 1, .g = 1, .D = 16, .window = 70},
+        {.T = 520, .S = 520, .G = 1, .g = 1, .D = 16, .window = 70},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         check_forms(*state, &shapes[i], POL_CU_ATTENTION_PLAIN);
@@ -282,7 +282,7 @@ static void test_forms(void **state)
         int max_shared_bytes;
         cu_attention_form form;
     } autos[] = {
-        {{.T = 20, .S = 20, .G = 1, .g = 1, .D = 16}, ADA_SHARED, POL_CU_ATTENTION_ONE_PASS},
+        {{.T = 50, .S = 50, .G = 1, .g = 1, .D = 16}, ADA_SHARED, POL_CU_ATTENTION_ONE_PASS},
         {{.T = 520, .S = 520, .G = 1, .g = 1, .D = 16}, ADA_SHARED, POL_CU_ATTENTION_ONLINE},
         {{.T = 20, .S = 20, .G = 1, .g = 1, .D = 12}, ADA_SHARED, POL_CU_ATTENTION_PLAIN},
         {{.T = 20, .S = 20, .G = 1, .g = 1, .D = 256}, ANY_SHARED, POL_CU_ATTENTION_PLAIN},
