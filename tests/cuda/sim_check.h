@@ -17,6 +17,7 @@ extern "C" {
 #include <cmocka.h> /* after those it builds on */
 }
 
+#include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <initializer_list>
 

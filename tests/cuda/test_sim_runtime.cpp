@@ -386,14 +386,14 @@ static void devices_describe_themselves(void **)
         assert_cuda(cudaDeviceGetAttribute(&value, cudaDevAttrComputeCapabilityMinor, 0));
         assert_int_equal(value, k.minor);
         assert_cuda_is(cudaGetDeviceProperties(&p, 1), cudaErrorInvalidDevice);
-        assert_cuda_is(cudaDeviceGetAttribute(&value, (enum cudaDeviceAttr)9999, 0), cudaErrorInvalidValue);
+        assert_cuda_is(cudaDeviceGetAttribute(&value, (enum cudaDeviceAttr)127, 0), cudaErrorInvalidValue);
         const auto attr = cudaFuncAttributeMaxDynamicSharedMemorySize;
         assert_cuda(cudaFuncSetAttribute(&devices_describe_themselves, attr, k.shared));
         assert_cuda_is(cudaFuncSetAttribute(&devices_describe_themselves, attr, k.shared + 1), cudaErrorInvalidValue);
     }
     assert_string_equal(cudaGetErrorName(cudaErrorECCUncorrectable), "cudaErrorECCUncorrectable");
     assert_string_equal(cudaGetErrorString(cudaErrorMemoryAllocation), "out of memory");
-    assert_string_equal(cudaGetErrorString((cudaError_t)12345), "unrecognized error code");
+    assert_string_equal(cudaGetErrorString((cudaError_t)1000), "unrecognized error code");
 }
 
 int main()

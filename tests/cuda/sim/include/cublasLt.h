@@ -1,5 +1,5 @@
 /* cublasLt.h - the part of cuBLASLt's interface that Pollard uses, as the simulator offers it: names, values and
- * signatures are the library's (test cuda_sim_headers compares them where a toolkit is found).
+ * signatures are the library's (test sim_headers_are_the_toolkits compares them where a toolkit is found).
  */
 #ifndef SIM_CUBLASLT_H
 #define SIM_CUBLASLT_H

@@ -1,7 +1,7 @@
 /* cuda_runtime_api.h - the part of the CUDA runtime's host interface that Pollard uses, as the simulator offers it:
- * names, values and signatures are the toolkit's (test cuda_sim_headers compares them where a toolkit is found), less
- * what Pollard has no use for. There are no default arguments: a stream is always named. sim_control.h says what is
- * strict.
+ * names, values and signatures are the toolkit's (test sim_headers_are_the_toolkits compares them where a toolkit is
+ * found), less what Pollard has no use for. There are no default arguments: a stream is always named. sim_control.h
+ * says what is strict.
  */
 #ifndef SIM_CUDA_RUNTIME_API_H
 #define SIM_CUDA_RUNTIME_API_H

@@ -1,0 +1,360 @@
+/* The simulated cuBLASLt: its product is right and touches nothing else, and what the library would refuse is refused.
+ */
+#include <cmath>
+#include <vector>
+
+#include <cuda_bf16.h>
+
+#include "sim_check.h"
+
+static int fresh(void **)
+{
+    restart();
+    return 0;
+}
+
+static int all_released(void **) { return sim_leaks() == 0 ? 0 : -1; }
+
+#define assert_lt(call) assert_int_equal(call, CUBLAS_STATUS_SUCCESS)
+
+enum { M = 5, N = 7, K = 19, PAD = 3 };
+
+static float value(uint64_t i, uint64_t seed)
+{
+    return (float)((int)((i * 2654435761u + seed * 40503u) >> 7 & 63) - 32) / 16;
+}
+
+/* A matrix in device memory, `pad` elements more from a line to the next than a line has. Padding is NaN. */
+struct matrix {
+    cublasLtMatrixLayout_t layout = nullptr;
+    void *at = nullptr;
+    cudaDataType_t type;
+    uint64_t rows, cols, ld, lines;
+    bool by_row;
+
+    matrix(cudaDataType_t of, uint64_t n_rows, uint64_t n_cols, bool row_order, uint64_t seed, uint64_t pad = PAD)
+        : type(of), rows(n_rows), cols(n_cols), ld((row_order ? n_cols : n_rows) + pad),
+          lines(row_order ? n_rows : n_cols), by_row(row_order)
+    {
+        const int32_t order = row_order ? CUBLASLT_ORDER_ROW : CUBLASLT_ORDER_COL;
+        assert_lt(cublasLtMatrixLayoutCreate(&layout, type, rows, cols, (int64_t)ld));
+        assert_lt(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_ORDER, &order, sizeof order));
+        assert_cuda(cudaMalloc(&at, bytes()));
+        std::vector<float> x(elements(), NAN);
+        for (uint64_t r = 0; r < rows; r++)
+            for (uint64_t c = 0; c < cols; c++)
+                x[index(r, c)] = value(r * cols + c, seed);
+        upload(x);
+    }
+    ~matrix()
+    {
+        cublasLtMatrixLayoutDestroy(layout);
+        cudaFree(at);
+    }
+    /* The last line has no padding: what reads or writes there is outside the block. */
+    uint64_t elements() const { return (lines - 1) * ld + (by_row ? cols : rows); }
+    size_t bytes() const { return elements() * (type == CUDA_R_32F ? 4 : 2); }
+    uint64_t index(uint64_t r, uint64_t c) const { return by_row ? r * ld + c : c * ld + r; }
+
+    void upload(const std::vector<float> &x)
+    {
+        std::vector<__nv_bfloat16> half;
+        for (float v : x)
+            half.push_back(__float2bfloat16(v));
+        const void *from = type == CUDA_R_32F ? static_cast<const void *>(x.data()) : half.data();
+        assert_cuda(cudaMemcpy(at, from, bytes(), cudaMemcpyHostToDevice));
+    }
+    std::vector<float> download() const
+    {
+        std::vector<float> x(elements());
+        std::vector<__nv_bfloat16> half(elements());
+        void *to = type == CUDA_R_32F ? static_cast<void *>(x.data()) : half.data();
+        assert_cuda(cudaMemcpy(to, at, bytes(), cudaMemcpyDeviceToHost));
+        for (uint64_t i = 0; type != CUDA_R_32F && i < elements(); i++)
+            x[i] = __bfloat162float(half[i]);
+        return x;
+    }
+};
+
+/* What a product is called with; a test spoils a piece of it. */
+struct rig {
+    cudaStream_t stream = new_stream();
+    cublasLtHandle_t lt = nullptr;
+    cublasLtMatmulDesc_t form = nullptr;
+    cublasLtMatmulPreference_t wish = nullptr;
+    char *workspace = new_device<char>(4096);
+    uint64_t workspace_bytes = 4096;
+
+    rig(bool turn_a, bool turn_b, uint32_t alignment = 2)
+    {
+        const int32_t a = turn_a ? CUBLAS_OP_T : CUBLAS_OP_N, b = turn_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+        assert_lt(cublasLtCreate(&lt));
+        assert_lt(cublasLtMatmulDescCreate(&form, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+        assert_lt(cublasLtMatmulDescSetAttribute(form, CUBLASLT_MATMUL_DESC_TRANSA, &a, sizeof a));
+        assert_lt(cublasLtMatmulDescSetAttribute(form, CUBLASLT_MATMUL_DESC_TRANSB, &b, sizeof b));
+        assert_lt(cublasLtMatmulPreferenceCreate(&wish));
+        prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+        for (auto attr : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+            prefer(attr, alignment);
+    }
+    ~rig()
+    {
+        cublasLtMatmulPreferenceDestroy(wish);
+        cublasLtMatmulDescDestroy(form);
+        cublasLtDestroy(lt);
+        cudaFree(workspace);
+        cudaStreamDestroy(stream);
+    }
+    template <class T> void prefer(cublasLtMatmulPreferenceAttributes_t attr, T x)
+    {
+        assert_lt(cublasLtMatmulPreferenceSetAttribute(wish, attr, &x, sizeof x));
+    }
+    template <class T> void describe(cublasLtMatmulDescAttributes_t attr, T x)
+    {
+        assert_lt(cublasLtMatmulDescSetAttribute(form, attr, &x, sizeof x));
+    }
+    cublasStatus_t choose(const matrix &a, const matrix &b, const matrix &d, int wanted, int *n,
+                          cublasLtMatmulHeuristicResult_t *r)
+    {
+        return cublasLtMatmulAlgoGetHeuristic(lt, form, a.layout, b.layout, d.layout, d.layout, wish, wanted, r, n);
+    }
+    cublasLtMatmulAlgo_t chosen(const matrix &a, const matrix &b, const matrix &d)
+    {
+        cublasLtMatmulHeuristicResult_t r;
+        int n = 0;
+        assert_lt(choose(a, b, d, 1, &n, &r));
+        assert_int_equal(n, 1);
+        return r.algo;
+    }
+    cublasStatus_t multiply(const matrix &a, const matrix &b, const matrix &d, const cublasLtMatmulAlgo_t &algo,
+                            float alpha = 1, float beta = 0)
+    {
+        return cublasLtMatmul(lt, form, &alpha, a.at, a.layout, b.at, b.layout, &beta, d.at, d.layout, d.at, d.layout,
+                              &algo, workspace, workspace_bytes, stream);
+    }
+};
+
+/* d = 2 op(a) op(b) + beta d, all in numbers that f32 and most that bf16 holds exactly. */
+static void check_product(bool turn_a, bool turn_b, bool by_row, cudaDataType_t result, float beta)
+{
+    rig r(turn_a, turn_b);
+    matrix a(CUDA_R_16BF, turn_a ? K : M, turn_a ? M : K, by_row, 1);
+    matrix b(CUDA_R_16BF, turn_b ? N : K, turn_b ? K : N, by_row, 2);
+    matrix d(result, M, N, by_row, 3);
+    const std::vector<float> x = a.download(), y = b.download(), before = d.download();
+    assert_lt(r.multiply(a, b, d, r.chosen(a, b, d), 2, beta));
+    assert_cuda(cudaStreamSynchronize(r.stream));
+    const std::vector<float> after = d.download();
+    size_t checked = 0;
+    for (uint64_t i = 0; i < M; i++)
+        for (uint64_t j = 0; j < N; j++) {
+            double sum = 0;
+            for (uint64_t k = 0; k < K; k++)
+                sum += (double)x[turn_a ? a.index(k, i) : a.index(i, k)] * y[turn_b ? b.index(j, k) : b.index(k, j)];
+            const double exact = 2 * sum + (beta != 0 ? beta * before[d.index(i, j)] : 0);
+            const float expected =
+                result == CUDA_R_32F ? (float)exact : __bfloat162float(__float2bfloat16((float)exact));
+            assert_float(after[d.index(i, j)], expected);
+            checked++;
+        }
+    for (float v : after)
+        checked += std::isnan(v); /* the padding is as it was */
+    assert_int_equal(checked, after.size());
+}
+
+static void products_are_right_and_touch_nothing_else(void **)
+{
+    for (int bits = 0; bits < 8; bits++)
+        for (cudaDataType_t result : {CUDA_R_32F, CUDA_R_16BF})
+            for (float beta : {0.0f, 0.5f})
+                check_product(bits & 1, bits & 2, bits & 4, result, beta);
+}
+
+static void without_beta_the_result_is_not_read(void **)
+{
+    rig r(true, false);
+    matrix a(CUDA_R_16BF, K, M, false, 1), b(CUDA_R_16BF, K, N, false, 2), d(CUDA_R_32F, M, N, false, 3);
+    d.upload(std::vector<float>(d.elements(), NAN));
+    assert_lt(r.multiply(a, b, d, r.chosen(a, b, d)));
+    assert_cuda(cudaStreamSynchronize(r.stream));
+    assert_false(std::isnan(d.download()[0]));
+}
+
+/* A product runs when its stream does, on the matrices as they are then. */
+static void products_wait_on_their_stream(void **)
+{
+    rig r(true, false);
+    matrix a(CUDA_R_16BF, K, M, false, 1), b(CUDA_R_16BF, K, N, false, 2), d(CUDA_R_32F, M, N, false, 3);
+    const int64_t before = sim_counted().operations;
+    assert_cuda(cudaMemsetAsync(a.at, 0, a.bytes(), r.stream));
+    assert_lt(r.multiply(a, b, d, r.chosen(a, b, d)));
+    assert_int_equal(sim_counted().operations, before);
+    assert_cuda(cudaStreamSynchronize(r.stream));
+    assert_float(d.download()[0], 0);
+    assert_int_equal(sim_counted().launches, 1);
+}
+
+static void the_workspace_is_written(void **)
+{
+    rig r(true, false);
+    matrix a(CUDA_R_16BF, K, M, false, 1), b(CUDA_R_16BF, K, N, false, 2), d(CUDA_R_32F, M, N, false, 3);
+    cublasLtMatmulHeuristicResult_t results[3];
+    int n;
+    assert_lt(r.choose(a, b, d, 3, &n, results));
+    assert_int_equal(n, 2);
+    assert_int_equal(results[0].workspaceSize, 256); /* M N f32 */
+    assert_int_equal(results[1].workspaceSize, 0);
+    for (const auto &result : results) {
+        if (&result == results + n)
+            break;
+        char there;
+        assert_cuda(cudaMemset(r.workspace, 1, r.workspace_bytes));
+        assert_cuda(cudaDeviceSynchronize());
+        assert_lt(r.multiply(a, b, d, result.algo));
+        assert_cuda(cudaStreamSynchronize(r.stream));
+        assert_cuda(cudaMemcpy(&there, r.workspace, 1, cudaMemcpyDeviceToHost));
+        assert_int_equal(there == 1, result.workspaceSize == 0);
+    }
+    r.prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (uint32_t)CUBLASLT_REDUCTION_SCHEME_NONE);
+    assert_lt(r.choose(a, b, d, 3, &n, results));
+    assert_int_equal(n, 1);
+    assert_int_equal(results[0].workspaceSize, 0);
+    r.prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+    r.prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)255);
+    assert_lt(r.choose(a, b, d, 3, &n, results));
+    assert_int_equal(n, 1);
+}
+
+/* No misuse, for a backend may ask: the answer is that nothing does it. */
+static void what_is_not_supported(void **)
+{
+    const bool col = false;
+    matrix a(CUDA_R_16BF, K, M, col, 1), b(CUDA_R_16BF, K, N, col, 2), d(CUDA_R_32F, M, N, col, 3);
+    matrix f32(CUDA_R_32F, K, M, col, 1), by_row(CUDA_R_16BF, K, N, true, 2);
+    cublasLtMatmulHeuristicResult_t result;
+    int n;
+    rig r(true, false);
+    assert_int_equal(r.choose(f32, b, d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+    assert_int_equal(n, 0);
+    assert_int_equal(r.choose(a, by_row, d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+    const struct {
+        cublasLtMatmulDescAttributes_t attr;
+        int32_t other, back;
+    } cases[] = {{CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, CUBLAS_COMPUTE_16F, CUBLAS_COMPUTE_32F},
+                 {CUBLASLT_MATMUL_DESC_SCALE_TYPE, CUDA_R_64F, CUDA_R_32F},
+                 {CUBLASLT_MATMUL_DESC_POINTER_MODE, CUBLASLT_POINTER_MODE_DEVICE, CUBLASLT_POINTER_MODE_HOST},
+                 {CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_DEFAULT},
+                 {CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_C, CUBLAS_OP_N}};
+    for (const auto &c : cases) {
+        r.describe(c.attr, c.other);
+        assert_int_equal(r.choose(a, b, d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+        r.describe(c.attr, c.back);
+    }
+    assert_lt(r.choose(a, b, d, 1, &n, &result));
+    assert_int_equal(sim_counted().misuses, 0);
+}
+
+static void wrong_products_are_refused(void **)
+{
+    const bool col = false;
+    rig r(true, false);
+    matrix a(CUDA_R_16BF, K, M, col, 1), b(CUDA_R_16BF, K, N, col, 2), d(CUDA_R_32F, M, N, col, 3);
+    matrix short_k(CUDA_R_16BF, K - 1, N, col, 2), wide(CUDA_R_32F, M, N + 1, col, 3);
+    const cublasLtMatmulAlgo_t algo = r.chosen(a, b, d);
+#define assert_refused(call)                                   \
+    do {                                                       \
+        const int64_t misuses_ = sim_counted().misuses;        \
+        assert_int_equal(call, CUBLAS_STATUS_INVALID_VALUE);   \
+        assert_int_equal(sim_counted().misuses, misuses_ + 1); \
+    } while (0)
+    assert_refused(r.multiply(a, short_k, d, algo));
+    assert_refused(r.multiply(a, b, wide, algo));
+    assert_refused(r.multiply(a, b, d, cublasLtMatmulAlgo_t{}));
+
+    const int64_t ld = K - 1;
+    assert_refused(cublasLtMatrixLayoutSetAttribute(a.layout, CUBLASLT_MATRIX_LAYOUT_LD, &ld, 4));
+    assert_lt(cublasLtMatrixLayoutSetAttribute(a.layout, CUBLASLT_MATRIX_LAYOUT_LD, &ld, sizeof ld));
+    assert_refused(r.multiply(a, b, d, algo)); /* less than a column */
+    const int64_t longer = K + PAD + 1;
+    assert_lt(cublasLtMatrixLayoutSetAttribute(a.layout, CUBLASLT_MATRIX_LAYOUT_LD, &longer, sizeof longer));
+    assert_refused(r.multiply(a, b, d, algo)); /* reaches out of its block */
+    const int64_t right = K + PAD;
+    assert_lt(cublasLtMatrixLayoutSetAttribute(a.layout, CUBLASLT_MATRIX_LAYOUT_LD, &right, sizeof right));
+
+    r.workspace_bytes = 255;
+    assert_refused(r.multiply(a, b, d, algo));
+    r.workspace_bytes = 512;
+    r.workspace += 16;
+    assert_refused(r.multiply(a, b, d, algo)); /* not aligned */
+    r.workspace -= 16;
+    char *const own = r.workspace;
+    r.workspace = static_cast<char *>(d.at);
+    r.workspace_bytes = 256;
+    assert_refused(r.multiply(a, b, d, algo)); /* where the result goes */
+    r.workspace = own;
+
+    void *const factor = a.at;
+    a.at = d.at;
+    assert_refused(r.multiply(a, b, d, algo));
+    a.at = factor;
+    assert_int_equal(sim_counted().operations, 5); /* the uploads */
+    assert_lt(r.multiply(a, b, d, algo));
+    assert_cuda(cudaStreamSynchronize(r.stream));
+}
+
+/* What an algorithm was chosen for: promised addresses, rows as they were, types, transpositions. */
+static void an_algorithm_serves_what_it_was_chosen_for(void **)
+{
+    const bool col = false;
+    enum { EVEN = 16 };
+    rig r(true, false, 16);
+    matrix a(CUDA_R_16BF, EVEN, M, col, 1, 0), b(CUDA_R_16BF, EVEN, N, col, 2, 0), d(CUDA_R_32F, M, N, col, 3);
+    matrix odd_rows(CUDA_R_16BF, EVEN, M, col, 1, 1), more(CUDA_R_16BF, EVEN, N + 2, col, 2, 0),
+        wider(CUDA_R_32F, M, N + 2, col, 3), half(CUDA_R_16BF, M, N, col, 3);
+    const cublasLtMatmulAlgo_t algo = r.chosen(a, b, d);
+    assert_lt(r.multiply(a, b, d, algo));
+    assert_lt(r.multiply(a, more, wider, algo)); /* other sizes are no matter */
+    assert_refused(r.multiply(odd_rows, b, d, algo));
+    assert_refused(r.multiply(a, b, half, algo));
+    assert_lt(r.multiply(odd_rows, b, d, r.chosen(odd_rows, b, d)));
+    b.at = static_cast<char *>(b.at) + 2;
+    assert_refused(r.multiply(a, b, d, algo));
+    b.at = static_cast<char *>(b.at) - 2;
+    r.prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (uint32_t)256);
+    a.at = static_cast<char *>(a.at) + 32;
+    assert_refused(r.multiply(a, b, d, r.chosen(a, b, d)));
+    a.at = static_cast<char *>(a.at) - 32;
+    assert_cuda(cudaStreamSynchronize(r.stream));
+}
+
+static void products_fail_as_planned(void **)
+{
+    rig r(true, false);
+    matrix a(CUDA_R_16BF, K, M, false, 1), b(CUDA_R_16BF, K, N, false, 2), d(CUDA_R_32F, M, N, false, 3);
+    const cublasLtMatmulAlgo_t algo = r.chosen(a, b, d);
+    sim_fail("cublasLtMatmul", 1, CUBLAS_STATUS_INTERNAL_ERROR);
+    assert_int_equal(r.multiply(a, b, d, algo), CUBLAS_STATUS_INTERNAL_ERROR);
+    sim_fail_late(1, cudaErrorLaunchFailure);
+    assert_lt(r.multiply(a, b, d, algo));
+    assert_cuda_is(cudaStreamSynchronize(r.stream), cudaErrorLaunchFailure);
+    assert_int_equal(r.multiply(a, b, d, algo), CUBLAS_STATUS_EXECUTION_FAILED);
+    assert_string_equal(cublasLtGetStatusName(CUBLAS_STATUS_EXECUTION_FAILED), "CUBLAS_STATUS_EXECUTION_FAILED");
+    assert_string_equal(cublasLtGetStatusString(CUBLAS_STATUS_NOT_SUPPORTED), "the functionality is not supported");
+}
+
+int main()
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, fresh, all_released)
+    const struct CMUnitTest tests[] = {
+        TEST(products_are_right_and_touch_nothing_else),
+        TEST(without_beta_the_result_is_not_read),
+        TEST(products_wait_on_their_stream),
+        TEST(the_workspace_is_written),
+        TEST(what_is_not_supported),
+        TEST(wrong_products_are_refused),
+        TEST(an_algorithm_serves_what_it_was_chosen_for),
+        TEST(products_fail_as_planned),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
