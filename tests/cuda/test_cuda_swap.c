@@ -51,6 +51,7 @@ static void check_and_free(pol_backend *be, units *u)
                      (long long)u->unit, (long long)i, (double)x[i], (long long)from, (double)value(from));
     }
     pol_buf_free(be, u->buf);
+    free(x);
     free(u->holds);
     free(u->a);
     free(u->b);
