@@ -1,6 +1,7 @@
 # Script mode: what ptxas said of every CUDA kernel on every architecture (REPORTS, kernels-cu/CMakeLists.txt) as a table, compared with
 # the one in the repository (TABLE), so that a change of registers is seen in review; and no kernel may spill or keep a stack, whatever
 # the compiler. ACCEPT=ON writes TABLE instead. The figures of another compiler (NVCC_VERSION) than the table's are not compared.
+string(REPLACE "," ";" REPORTS "${REPORTS}")
 set(lines)
 foreach(report IN LISTS REPORTS)
   file(STRINGS ${report} text)
