@@ -135,14 +135,18 @@ static void a_capture_forbids_what_might_wait(void **)
     /* A capture of one thread is no concern of the others, one of all threads is; and who began it ends it. */
     cudaGraph_t graph;
     begin(s, cudaStreamCaptureModeThreadLocal);
+    cudaError_t freed, ended, allocated;
     std::thread([&] {
-        assert_cuda(cudaFree(p));
-        assert_cuda_is(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureWrongThread);
+        freed = cudaFree(p);
+        ended = cudaStreamEndCapture(s, &graph);
     }).join();
+    assert_cuda(freed);
+    assert_cuda_is(ended, cudaErrorStreamCaptureWrongThread);
     assert_cuda(cudaStreamEndCapture(s, &graph));
     assert_cuda(cudaGraphDestroy(graph));
     begin(s);
-    std::thread([&] { assert_cuda_is(cudaMalloc(&p, 4), cudaErrorStreamCaptureUnsupported); }).join();
+    std::thread([&] { allocated = cudaMalloc(&p, 4); }).join();
+    assert_cuda_is(allocated, cudaErrorStreamCaptureUnsupported);
     assert_spoilt(s);
 
     assert_cuda(cudaFree(d));
@@ -215,6 +219,7 @@ static void a_late_failure_stays(void **)
         float *d = new_device<float>(2), *pinned = new_pinned<float>(2);
         size_t available, total;
         sim_fail_late(3, cudaErrorECCUncorrectable);
+        assert_cuda(cudaEventRecord(e, s)); /* is no work, and does not count */
         assert_cuda(set_later(s, d, 1));
         assert_cuda(set_later(s, d + 1, 1));
         get(s, pinned, d, 2);

@@ -288,16 +288,17 @@ static void wrong_products_are_refused(void **)
     r.workspace += 16;
     assert_refused(r.multiply(a, b, d, algo)); /* not aligned */
     r.workspace -= 16;
-    char *const own = r.workspace;
-    r.workspace = static_cast<char *>(d.at);
-    r.workspace_bytes = 256;
+    char *const own = r.workspace, *room = new_device<char>(1024);
+    void *const result = d.at, *const factor = a.at;
+    d.at = room;
+    r.workspace = room;
     assert_refused(r.multiply(a, b, d, algo)); /* where the result goes */
     r.workspace = own;
-
-    void *const factor = a.at;
-    a.at = d.at;
-    assert_refused(r.multiply(a, b, d, algo));
+    a.at = room;
+    assert_refused(r.multiply(a, b, d, algo)); /* and so does a factor */
     a.at = factor;
+    d.at = result;
+    assert_cuda(cudaFree(room));
     assert_int_equal(sim_counted().operations, 5); /* the uploads */
     assert_lt(r.multiply(a, b, d, algo));
     assert_cuda(cudaStreamSynchronize(r.stream));

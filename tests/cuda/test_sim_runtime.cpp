@@ -1,5 +1,7 @@
 /* The simulated CUDA runtime: devices, memory, streams, events. That it shows the mistakes it is there to show. */
 #include <cmath>
+#include <set>
+#include <string>
 
 #include "sim_check.h"
 
@@ -90,6 +92,23 @@ static void a_missing_wait_between_streams_shows(void **)
     const int without = seen(false);
     assert_true(without > 0 && without < SEEDS);
     assert_int_equal(seen(true), SEEDS);
+}
+
+static void independent_streams_run_in_every_order(void **)
+{
+    std::set<std::string> orders;
+    cudaStream_t streams[3] = {new_stream(), new_stream(), new_stream()};
+    for (uint64_t seed = 0; seed < 3 * SEEDS; seed++) {
+        sim_seed(seed);
+        std::string order;
+        for (int i = 0; i < 3; i++)
+            assert_cuda(sim_enqueue(streams[i], "append", [&order, i] { order += "abc"[i]; }));
+        assert_cuda(cudaDeviceSynchronize());
+        orders.insert(order);
+    }
+    assert_int_equal(orders.size(), 6);
+    for (cudaStream_t s : streams)
+        assert_cuda(cudaStreamDestroy(s));
 }
 
 /* A ring of two slots in pinned memory, filled again before the copy out of it has run, unless the host waits. */
@@ -403,6 +422,7 @@ int main()
         TEST(streams_run_when_the_host_waits),
         TEST(a_stream_keeps_its_order),
         TEST(a_missing_wait_between_streams_shows),
+        TEST(independent_streams_run_in_every_order),
         TEST(pinned_memory_that_is_used_again_too_early_shows),
         TEST(a_wait_is_for_the_record_before_it),
         TEST(asking_lets_work_go_on),

@@ -1,11 +1,11 @@
 /* sim_control.h - how a test steers the simulated devices and asks what happened.
  *
  * What is simulated. Work given to a stream waits there until the host waits for something: a stream, an event, the
- * device (cudaFree waits too), a copy from or to pageable memory. Then it runs, one operation at a time, in an order
- * that streams and events allow and a seed picks. So a wait that is missing between streams, or host memory that is
- * used again too early, gives a wrong result for some seed. Pinned memory is read and written when a copy runs,
- * pageable memory at the call. New device memory is all NaN. Device memory can be touched only by work of its own
- * device while that runs: the host, or another device's kernel, that does gets a segmentation fault.
+ * device (cudaFree waits too), cudaMemcpy, a copy to pageable memory. Then it runs, one operation at a time, in an
+ * order that streams and events allow and a seed picks. So a wait that is missing between streams, or host memory that
+ * is used again too early, gives a wrong result for some seed. Pinned memory is read and written when a copy runs,
+ * pageable memory at the call. New memory is all NaN. Device memory can be touched only by work of its own device while
+ * that runs: the host, or another device's kernel, that does gets a segmentation fault.
  *
  * Stricter than the toolkit, and a misuse (a line on stderr, counted, and the call fails): the null stream but in
  * cudaMemset and cudaMemcpy; streams that are not cudaStreamNonBlocking; a handle that is not, or no longer, one;
