@@ -94,6 +94,7 @@ static bool new_block(int device, size_t bytes, block *out)
     if (map == MAP_FAILED)
         return false;
     char *pages = static_cast<char *>(map) + page;
+    madvise(map, page_bytes + 2 * page, MADV_HUGEPAGE); /* opening and closing costs by the page */
     *out = {device, pages + page_bytes - taken, bytes, pages, page_bytes};
     set_access(*out, true);
     mark_surroundings(*out);
