@@ -28,7 +28,7 @@ struct pol_forward {
     int64_t max_tokens, max_seq_len;
     int64_t max_pending; /* POL_MAX_CELLS; of a streamed model its cells */
     int64_t B, S;        /* of the pass under way */
-    pol_buf *x;          /* [T, C] its residual stream, f32: a cell's */
+    pol_buf *x;          /* [T, C] its residual stream, f32: of one of the cells */
     pol_buf *y;          /* [T, C] its norm */
     pol_buf *wide;       /* [T, max(qkv, 2 F)]: what enters attention or swiglu */
     pol_buf *mid;        /* [T, max(G g D, F)]: what leaves it */

@@ -26,9 +26,7 @@ pol_status pol_forward_note_cell(pol_forward *f, int64_t i)
     pol_model_get_order(m, cell->order);
     memcpy(cell->kept, m->arrangement->kept, 2 * (size_t)m->config.n_layers * sizeof *cell->kept);
     f->x = cell->x;
-    const pol_status s = pol_forward_embed(f);
-    f->x = f->cell[0].x;
-    return s;
+    return pol_forward_embed(f);
 }
 
 /* Pending pass i is the one under way. */
@@ -63,7 +61,7 @@ static pol_status visit(pol_forward *f, int32_t layer)
     return POL_OK;
 }
 
-static pol_status visit_all(pol_forward *f)
+pol_status pol_forward_visit_layers(pol_forward *f)
 {
     for (int32_t l = 0; l < f->m->config.n_layers; l++)
         POL_TRY(visit(f, l));
@@ -72,11 +70,4 @@ static pol_status visit_all(pol_forward *f)
         POL_TRY(pol_forward_score(f, i));
     }
     return POL_OK;
-}
-
-pol_status pol_forward_visit_layers(pol_forward *f)
-{
-    const pol_status s = visit_all(f);
-    f->x = f->cell[0].x;
-    return s;
 }

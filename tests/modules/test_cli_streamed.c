@@ -165,6 +165,21 @@ static void the_plan_says_how(void **state)
     json_decref(plan);
 }
 
+/* Each of two devices has half of a step's passes to serve, and the host has the weights of both. */
+static void the_plan_of_two(void **state)
+{
+    cli *t = *state;
+    json_t *roomy = planned(t, "0,1", ROOMY);
+    assert_int_equal(whole(roomy, "step_passes"), 3);
+    json_t *two = planned(t, "0,1", on_device(roomy) - 1), *one = planned(t, "0", limit_for(t, "0", 3));
+    assert_int_equal(whole(two, "placement.passes_per_visit"), 3); /* though there is room for more */
+    assert_int_equal(whole(one, "placement.passes_per_visit"), 3);
+    assert_int_equal(whole(two, "host_bytes"), whole(one, "host_bytes") + whole(one, "placement.pinned_bytes"));
+    json_decref(roomy);
+    json_decref(two);
+    json_decref(one);
+}
+
 /* What even streaming does not fit is refused, with what it would take. */
 static void too_little_for_two_layers(void **state)
 {
@@ -227,6 +242,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(equal_bits_wherever_the_weights_are, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(resumed_with_other_limits, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(the_plan_says_how, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_of_two, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(too_little_for_two_layers, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(evaluation, setup, cli_teardown),
         cmocka_unit_test_setup_teardown(benchmark, setup, cli_teardown),

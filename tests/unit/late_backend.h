@@ -31,13 +31,15 @@ typedef struct late_stream {
     pol_buf *dst;
     const void *src;
     int64_t n;
+    int64_t ops; /* called before it */
 } late_stream;
 
 /* One device a program. */
 static struct {
     const pol_ops *real;
     int64_t fail_in; /* calls until one fails; < 0: none does */
-    int64_t syncs, downloads_late, streams, swaps, uploads;
+    int64_t ops, syncs, downloads_late, streams, swaps;
+    int64_t idle_waits;                /* for streams, with nothing computed meanwhile */
     late_flight flights[LATE_FLIGHTS]; /* to the host */
     int64_t n_flights;
     late_stream streamed[64]; /* to buffers */
@@ -58,6 +60,7 @@ static inline pol_status late_fault(pol_backend *be, const char *what)
 
 static inline void late_note(pol_status (*again)(pol_backend *, const void *), const void *args, size_t n)
 {
+    late.ops++;
     if (!late.open)
         return;
     assert_true(late.open->n < LATE_CALLS && n <= LATE_ARGS_BYTES);
@@ -99,7 +102,6 @@ static pol_status late_swap_units(pol_backend *be, const pol_swap_args *a, int64
 static pol_status late_upload(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n)
 {
     assert_null(late.open); /* no transfers inside a pass */
-    late.uploads++;
     POL_TRY(late_fault(be, "upload"));
     return late.real->upload(be, dst, at, src, n);
 }
@@ -155,7 +157,7 @@ static pol_status late_stream_in(pol_backend *be, pol_buf *dst, const void *src,
         at++;
     assert_true(at < (int64_t)POL_COUNT(late.streamed));
     late.n_streamed += at == late.n_streamed;
-    late.streamed[at] = (late_stream){.dst = dst, .src = src, .n = n};
+    late.streamed[at] = (late_stream){.dst = dst, .src = src, .n = n, .ops = late.ops};
     const size_t bytes = (size_t)dst->n * pol_dtype_size(dst->dtype);
     void *poison = malloc(bytes);
     memset(poison, 0xff, bytes); /* NaN, also where the copy will not reach */
@@ -172,6 +174,7 @@ static pol_status late_stream_wait(pol_backend *be, pol_buf *dst)
         if (late.streamed[i].dst == dst) {
             const late_stream arrived = late.streamed[i];
             late.streamed[i] = late.streamed[--late.n_streamed];
+            late.idle_waits += arrived.ops == late.ops;
             POL_TRY(late.real->stream_in(be, dst, arrived.src, arrived.n));
             break;
         }

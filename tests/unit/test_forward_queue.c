@@ -65,9 +65,8 @@ static void draw_mask(const fixture *f, uint64_t i, uint8_t *mask)
     for (int64_t s = 0; s < f->units->n_sections; s++) {
         const pol_section *sec = &f->units->sections[s];
         const bool block = sec->kind >= POL_UNIT_ATTENTION;
-        const int64_t keep = !sec->count ? 0
-                             : block     ? draw[sec->first] < 0.9f
-                                         : (sec->count + (draw[sec->first] < 0.5f)) / 2;
+        const int64_t half = sec->count / 2, more = sec->kind == POL_UNIT_CHANNEL ? 1 + (draw[sec->first] < 0.5f) : 0;
+        const int64_t keep = block ? sec->count && draw[sec->first] < 0.9f : half + more; /* 21 and 22: padded alike */
         for (int64_t kept = 0; kept < keep; kept++) { /* the largest not taken yet */
             int64_t best = -1;
             for (int64_t u = sec->first; u < sec->first + sec->count; u++)

@@ -79,6 +79,25 @@ static void test_cells(void **state)
     }
 }
 
+/* A layer travels while others are computed: the first two while masks are drawn and ids embedded, each further one
+ * beside the one before it. */
+static void test_copies_run_beside_computing(void **state)
+{
+    (void)state;
+    fixture f;
+    double loss;
+    open_fixture(&f, "models/trained");
+    late.streams = late.idle_waits = 0;
+    for (int i = 0; i < 3; i++) {
+        assert_ok(f.ctx, pol_forward_queue(f.forward[STREAMED], f.ids, 1, S, NULL, &loss));
+        assert_int_equal(late.streams, 8); /* four of each of two layers */
+    }
+    assert_ok(f.ctx, pol_forward_settle(f.forward[STREAMED]));
+    assert_int_equal(late.streams, buffers_filled(&f, 1));
+    assert_int_equal(late.idle_waits, 0);
+    close_fixture(&f);
+}
+
 /* ---- steps ---- */
 
 /* What a metric finds looks into layers one by one. */
@@ -306,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_models_as_published),
         cmocka_unit_test(test_layers_of_all_sizes),
+        cmocka_unit_test(test_copies_run_beside_computing),
         cmocka_unit_test(test_cells),
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_steps_settle_passes),
