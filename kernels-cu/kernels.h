@@ -106,15 +106,14 @@ typedef struct cu_swap {
     void *base;
     const int32_t *pairs;
     int64_t bytes, n_pairs;
-    int64_t first_pair; /* of this buffer, counted over the list */
     int32_t vector, unused;
 } cu_swap;
 
-/* All pairs of all buffers in one launch. `swaps` [n] lies in device memory, by rising first_pair; none is empty. */
+/* All pairs of all buffers in one launch. `swaps` [n] lies in device memory; none is empty. */
 typedef struct cu_swaps {
     const cu_swap *swaps;
-    int64_t n, n_pairs;   /* n_pairs: of all together */
-    int64_t longest;      /* vectors of the longest unit */
+    int64_t n, n_pairs; /* n_pairs: of all together */
+    int64_t longest;    /* vectors of the longest unit */
 } cu_swaps;
 cudaError_t pol_cu_swap_units(cudaStream_t stream, const cu_swaps *a);
 

@@ -178,12 +178,8 @@ pol_status cu_multiply(cu *c, const char *op, const cu_product *p)
     const shape of = shape_of(p);
     choice *by = place_of(c->products, &of);
     if (memcmp(&by->of, &of, sizeof of) != 0) {
-        forget(by);
-        const pol_status s = choose(c, op, p, &of, by);
-        if (s < 0) {
-            forget(by);
-            return s;
-        }
+        forget(by); /* its T is 0 until a choice is whole */
+        POL_TRY(choose(c, op, p, &of, by));
     }
     return check_product(c, op, p, "cublasLtMatmul",
                          cublasLtMatmul(c->lt, c->products->form[p->add], &one, p->w, by->w, p->x, by->x, &of_y, p->y,

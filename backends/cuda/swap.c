@@ -44,8 +44,7 @@ static pol_status swap_some(cu *c, rest *r)
         const int64_t n = pol_min_i64(r->a->n_pairs - r->done, pairs - all.n_pairs);
         const size_t at = pairs_at + (size_t)all.n_pairs * pair_bytes;
         if (n) {
-            cu_swap s = take(r, n, (int32_t *)(staged + at), (const int32_t *)(on_device + at));
-            s.first_pair = all.n_pairs;
+            const cu_swap s = take(r, n, (int32_t *)(staged + at), (const int32_t *)(on_device + at));
             ((cu_swap *)staged)[all.n++] = s;
             all.n_pairs += n;
             all.longest = pol_max_i64(all.longest, s.bytes / s.vector);

@@ -117,13 +117,13 @@ static void what_does_not_fit_lies_outside(void **state)
     pol_context *ctx = *state;
     pol_backend *be = open_small(ctx, STAGING);
     assert_ok(ctx, pol_reserve(be, 1024));
-    pol_buf *in = filled(be, 0, 511), *out = filled(be, 1, 1023);
-    assert_false(((cu_buf *)in)->in_arena); /* 511 f32 are two bytes too many, in whole units of 256 */
-    assert_false(((cu_buf *)out)->in_arena);
+    pol_buf *more = filled(be, 0, 514), *much = filled(be, 1, 1023); /* the first by 4 bytes */
+    assert_false(((cu_buf *)more)->in_arena);
+    assert_false(((cu_buf *)much)->in_arena);
     pol_buf *small = filled(be, 2, 128);
     assert_true(((cu_buf *)small)->in_arena);
-    check_and_free(be, 1, out);
-    check_and_free(be, 0, in);
+    check_and_free(be, 1, much);
+    check_and_free(be, 0, more);
     check_and_free(be, 2, small);
     pol_backend_close(be);
     assert_clean();

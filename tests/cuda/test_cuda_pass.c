@@ -161,13 +161,13 @@ static void passes_not_used_for_long_are_forgotten(void **state)
     close_small_pass(&f);
 }
 
-/* A key is all of its bytes. */
+/* A key is all of its bytes, and no more. */
 static void keys_differ_by_any_byte(void **state)
 {
     fixture f = open_small_pass(*state);
     const char key[] = "abcdefgh";
     bool replayed;
-    for (size_t n = 1; n < sizeof key; n++)
+    for (size_t n = sizeof key - 1; n > 0; n--)
         for (int i = 0; i < 3; i++) {
             assert_ok(f.ctx, pol_pass_begin(f.be, key, n, &replayed));
             assert_int_equal(replayed, i == 2);

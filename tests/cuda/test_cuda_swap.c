@@ -1,7 +1,7 @@
 /* test_cuda_swap.c - units of many buffers change places at once. Every element tells where it came from. */
 #include "tests/cuda/profiles.h"
 
-enum { BUFFERS = 9, STAGING = 1 << 16 };
+enum { BUFFERS = 11, STAGING = 1 << 16 };
 
 static int setup(void **state)
 {
@@ -19,9 +19,9 @@ typedef struct units {
     int32_t *holds, *a, *b; /* the unit that should now be at each place; pairs */
 } units;
 
-static units new_units(pol_backend *be, pol_dtype dtype, int64_t skip, int64_t unit, int64_t n_units)
+static units new_units(pol_backend *be, pol_dtype dtype, int64_t at, int64_t unit, int64_t n_units)
 {
-    units u = {.at = skip * unit, .unit = unit, .n_units = n_units};
+    units u = {.at = at, .unit = unit, .n_units = n_units};
     const int64_t n = u.at + unit * n_units;
     float *x = malloc((size_t)n * sizeof *x);
     u.holds = malloc((size_t)n_units * sizeof *u.holds);
@@ -32,7 +32,7 @@ static units new_units(pol_backend *be, pol_dtype dtype, int64_t skip, int64_t u
         x[i] = value(i);
     for (int64_t i = 0; i < n_units; i++)
         u.holds[i] = (int32_t)i;
-    assert_ok(be->ctx, pol_buf_new_rows(be, dtype, skip + n_units, unit, &u.buf));
+    assert_ok(be->ctx, pol_buf_new_rows(be, dtype, at % unit ? 1 : n / unit, at % unit ? n : unit, &u.buf));
     assert_ok(be->ctx, pol_upload(be, u.buf, 0, x, n));
     free(x);
     return u;
@@ -77,12 +77,12 @@ static void open_all(pol_backend *be, units all[BUFFERS])
 {
     static const struct {
         pol_dtype dtype;
-        int64_t skip, unit, n_units;
-    } of[BUFFERS] = {{POL_BF16, 0, 64, 33}, {POL_BF16, 1, 4, 200}, {POL_BF16, 1, 7, 64},
-                     {POL_F32, 1, 3, 40},   {POL_BF16, 0, 1, 300}, {POL_BF16, 3, 2, 1},
-                     {POL_BF16, 0, 2, 90},  {POL_F32, 0, 1000, 8}, {POL_BF16, 5, 520, 9}};
+        int64_t at, unit, n_units;
+    } of[BUFFERS] = {{POL_BF16, 0, 64, 33},    {POL_BF16, 4, 4, 200}, {POL_BF16, 7, 7, 64}, {POL_F32, 3, 3, 40},
+                     {POL_BF16, 0, 1, 300},    {POL_BF16, 6, 2, 1},   {POL_BF16, 0, 2, 90}, {POL_F32, 0, 1000, 8},
+                     {POL_BF16, 2600, 520, 9}, {POL_BF16, 3, 16, 40}, {POL_F32, 1, 8, 30}};
     for (int i = 0; i < BUFFERS; i++)
-        all[i] = new_units(be, of[i].dtype, of[i].skip, of[i].unit, of[i].n_units);
+        all[i] = new_units(be, of[i].dtype, of[i].at, of[i].unit, of[i].n_units);
 }
 
 static void check_swaps(pol_context *ctx, size_t staging, int rounds)
@@ -109,7 +109,7 @@ static void units_of_all_buffers_change_places(void **state) { check_swaps(*stat
 /* In as many launches as it takes; then the ring goes round many times. */
 static void long_lists_go_in_several(void **state)
 {
-    static const size_t sizes[] = {128, 256, 400, 1024};
+    static const size_t sizes[] = {128, 144, 256, 400, 1024};
     for (size_t i = 0; i < POL_COUNT(sizes); i++)
         check_swaps(*state, sizes[i], 4);
 }

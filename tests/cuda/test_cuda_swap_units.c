@@ -64,7 +64,6 @@ static void check(cudaStream_t stream, const shape *shapes, size_t n)
                             .pairs = seam_at(&buffers[i].pairs),
                             .bytes = c->bytes,
                             .n_pairs = c->n_pairs,
-                            .first_pair = a.n_pairs,
                             .vector = word_of(c)};
         a.n_pairs += c->n_pairs;
         a.longest = c->bytes / word_of(c) > a.longest ? c->bytes / word_of(c) : a.longest;

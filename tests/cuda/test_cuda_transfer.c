@@ -202,12 +202,11 @@ static void downloads_later_come_with_the_next_wait(void **state)
     }
 }
 
-/* More than can be on its way: some comes earlier, all of it comes. */
-static void downloads_may_be_more_than_fit(void **state)
+/* More than can be on its way, by number or by size: some comes earlier, all of it comes. */
+static void check_many_downloads(pol_context *ctx, size_t staging)
 {
     enum { TIMES = 2000, N = 1500 };
-    pol_context *ctx = *state;
-    pol_backend *be = open_small(ctx, STAGING);
+    pol_backend *be = open_small(ctx, staging);
     pol_buf *b = buffer(be, POL_F32, N);
     float x[N], one[TIMES], all[3][N];
     for (int i = 0; i < N; i++)
@@ -225,6 +224,12 @@ static void downloads_may_be_more_than_fit(void **state)
     pol_buf_free(be, b);
     pol_backend_close(be);
     assert_clean();
+}
+
+static void downloads_may_be_more_than_fit(void **state)
+{
+    check_many_downloads(*state, STAGING);
+    check_many_downloads(*state, 16 * STAGING);
 }
 
 /* Of a device that failed nothing is handed over, then or ever. */
