@@ -383,7 +383,7 @@ static void test_devices(void **state)
         pol_backend_close(opened);
     }
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "abacus"}, &opened), POL_EARG,
-                 "backend: 'abacus' is none of opencl, cpu, auto");
+                 "backend: 'abacus' is none of cuda, opencl, cpu, auto");
     assert_null(opened);
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cpu", .device = "7"}, &opened), POL_EARG,
                  "device: '7'");
