@@ -88,8 +88,6 @@ static __global__ void adds_to_what_nobody_wrote(float *out, bool broken)
     if (!broken)
         s[threadIdx.x] = 1;
     s[threadIdx.x] += 2;
-    s[threadIdx.x] *= 8;
-    s[threadIdx.x] -= 4;
     out[at()] = s[threadIdx.x];
 }
 
@@ -155,6 +153,82 @@ static __global__ void syncs_warps_where_blocks_meet(float *out, bool broken)
     else
         __syncthreads();
     out[at()] = s[(i + WARP) % TRIAL_THREADS];
+}
+
+/* These go wrong in one block and between few threads, so that each order of the threads is tried by some seed. */
+static __device__ bool here(bool broken) { return broken && blockIdx.x == 2; }
+
+static __global__ void one_reads_what_another_wrote(float *out, bool broken)
+{
+    shared_array<float> s = shared_memory<float>(0, 1);
+    if (threadIdx.x == 0)
+        s[0] = 2;
+    __syncthreads();
+    if (threadIdx.x == 5)
+        s[0] = 3;
+    if (here(broken))
+        __syncwarp();
+    else
+        __syncthreads();
+    float got = 1;
+    if (threadIdx.x == 40)
+        got = s[0];
+    out[at()] = got;
+}
+
+static __global__ void one_reads_what_one_writes(float *out, bool broken)
+{
+    shared_array<float> s = shared_memory<float>(0, 1);
+    float got = 1;
+    if (threadIdx.x == 0)
+        s[0] = 2;
+    __syncthreads();
+    if (threadIdx.x == 70)
+        got = s[0];
+    if (!here(broken))
+        __syncthreads();
+    if (threadIdx.x == 5)
+        s[0] = 3;
+    out[at()] = got;
+}
+
+/* One of them is who writes: that it has read itself does not matter. */
+static __global__ void two_lanes_read_and_one_writes(float *out, bool broken)
+{
+    shared_array<float> s = shared_memory<float>(0, 1);
+    float got = 1;
+    if (threadIdx.x == 0)
+        s[0] = 2;
+    __syncthreads();
+    if (threadIdx.x == 5 || threadIdx.x == 6)
+        got = s[0];
+    got = __shfl_sync(0xffffffffu, got, (int)threadIdx.x);
+    if (!here(broken))
+        __syncwarp();
+    if (threadIdx.x == 5)
+        s[0] = 3;
+    out[at()] = got;
+}
+
+/* The warp that writes is in order with itself, but another one reads too. */
+static __global__ void two_warps_read_and_one_writes(float *out, bool broken)
+{
+    shared_array<float> s = shared_memory<float>(0, 1);
+    float got = 1;
+    if (threadIdx.x == 0)
+        s[0] = 2;
+    __syncthreads();
+    if (threadIdx.x == 5 || threadIdx.x == 40)
+        got = s[0];
+    if (here(broken))
+        __syncwarp();
+    else
+        __syncthreads();
+    if (threadIdx.x == 6) {
+        got = s[0];
+        s[0] = got + 1;
+    }
+    out[at()] = got;
 }
 
 static __global__ void meets_no_lane_of_its_warp(float *out, bool broken)
@@ -256,6 +330,17 @@ static __global__ void names_some_lanes(float *out, bool broken)
     out[at()] = x;
 }
 
+static __global__ void shuffles_in_part_of_a_warp(float *out, bool)
+{
+    out[at()] = __shfl_down_sync(0xffffffffu, (float)threadIdx.x, 2);
+}
+
+static void run_in_part_of_a_warp(float *out, bool broken)
+{
+    sim_run_grid("shuffles_in_part_of_a_warp", dim3(TRIAL_BLOCKS), dim3(broken ? 80 : TRIAL_THREADS), 0,
+                 [=] { shuffles_in_part_of_a_warp(out, broken); });
+}
+
 static __global__ void waits_for_block_and_warp(float *out, bool broken)
 {
     if (broken && threadIdx.x == 12)
@@ -342,6 +427,15 @@ static __global__ void copies_off_alignment(float *out, bool broken)
     out[at()] = 12;
 }
 
+static __global__ void copies_to_where_it_cannot(float *out, bool broken)
+{
+    alignas(16) const float from[4] = {1, 2, 3, 4};
+    copy_async<4>(shared_memory<float>(0, 4 * TRIAL_THREADS + 1) + 4 * threadIdx.x + broken, from);
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+    out[at()] = 12;
+}
+
 static __global__ void overwrites_a_copy(float *out, bool broken)
 {
     const float from = 1;
@@ -364,6 +458,17 @@ static __global__ void loads_a_tile_off_alignment(float *out, bool broken)
     __syncthreads();
     nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::row_major> tile;
     load_tile(tile, h + 16, broken ? 20 : 24);
+    out[at()] = 13;
+}
+
+static __global__ void loads_a_tile_from_where_none_is(float *out, bool broken)
+{
+    bf16_array h = shared_memory<__nv_bfloat16>(0, 32 * 20 + 16);
+    for (int i = (int)threadIdx.x; i < 32 * 20 + 16; i += TRIAL_THREADS)
+        h[i] = __float2bfloat16_rn((float)i);
+    __syncthreads();
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::col_major> tile;
+    load_tile(tile, h + (broken ? 8 : 16), 24);
     out[at()] = 13;
 }
 
@@ -420,6 +525,10 @@ const trial sim_trials[] = {
     TRIAL(two_write_one_place, A_FLOAT, "with no barrier in between"),
     TRIAL(syncs_warps_where_blocks_meet, A_FLOAT,
           "which no thread of the block wrote|wrote with no barrier in between"),
+    TRIAL(one_reads_what_another_wrote, A_FLOAT, "with no barrier in between"),
+    TRIAL(one_reads_what_one_writes, A_FLOAT, "with no barrier in between"),
+    TRIAL(two_lanes_read_and_one_writes, A_FLOAT, "with no barrier in between"),
+    TRIAL(two_warps_read_and_one_writes, A_FLOAT, "with no barrier in between"),
     TRIAL(meets_no_lane_of_its_warp, A_FLOAT, "which no thread of the block wrote|wrote with no barrier in between"),
     TRIAL(has_a_shuffle_order_memory, A_FLOAT, "with no barrier in between"),
     TRIAL(shares_a_word_wrongly, A_FLOAT, "with no barrier in between"),
@@ -433,6 +542,8 @@ const trial sim_trials[] = {
           "thread (70,0,0): has returned, and thread (64,0,0) waits for it in __shfl_xor_sync"),
     TRIAL(lanes_do_two_things, 0, "comes to __syncwarp at |comes to __ballot_sync at "),
     TRIAL(names_some_lanes, 0, "comes to __shfl_sync at "),
+    {"shuffles_in_part_of_a_warp", run_in_part_of_a_warp,
+     "in a block of 80 threads, which is no number of whole warps"},
     TRIAL(waits_for_block_and_warp, 0, "thread (12,0,0): waits in __syncthreads at "),
     TRIAL(reads_before_the_copy_is_there, A_VECTOR, "of shared memory while a copy to it is under way"),
     TRIAL(waits_for_the_copy_before, 2 * A_VECTOR, "of shared memory while a copy to it is under way"),
@@ -442,6 +553,8 @@ const trial sim_trials[] = {
     TRIAL(leaves_a_copy_behind, A_VECTOR, "returns while copies to shared memory are under way"),
     TRIAL(copies_off_alignment, A_VECTOR, "copies 16 bytes from address "),
     TRIAL(overwrites_a_copy, A_VECTOR, "of shared memory while a copy to it is under way"),
+    TRIAL(copies_to_where_it_cannot, A_VECTOR + 4, "copies 16 bytes from address "),
+    TRIAL(loads_a_tile_from_where_none_is, 32 * 20 * 2 + 32, "comes to load_tile at "),
     TRIAL(loads_a_tile_off_alignment, 32 * 20 * 2 + 32, "comes to load_tile at "),
     TRIAL(lanes_load_two_tiles, 32 * 16 * 2, "with another tile than other lanes"),
     TRIAL(reads_a_tile_that_its_warp_stores, 3 * 256 * 4,
@@ -502,7 +615,8 @@ extern "C" void sim_try_order(int *order)
     sim_run_grid("writes_down_the_order", dim3(2, 2, 2), dim3(8, 4, 2), 0, [&] {
         const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
         const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
-        order[come++] = (int)(block * 64 + thread);
+        const bool inside = threadIdx.x < 8 && threadIdx.y < 4 && threadIdx.z < 2;
+        order[come++] = inside ? (int)(block * 64 + thread) : -1;
     });
 }
 
@@ -521,9 +635,35 @@ static __global__ void tries_a_warp(int *out)
                            __any_sync(all, 0),
                            __all_sync(all, 2),
                            __all_sync(all, lane != 4),
-                           (int)__shfl_xor_sync(all, (double)x, 1)};
-    for (int i = 0; i < 12; i++)
-        out[12 * threadIdx.x + i] = results[i];
+                           (int)__shfl_xor_sync(all, (double)x, 1),
+                           __syncthreads_count(lane == 3),
+                           __syncthreads_count(lane < 2),
+                           __syncthreads_or(threadIdx.x == 50),
+                           __syncthreads_or(0),
+                           __syncthreads_and(2),
+                           __syncthreads_and(lane != 4)};
+    static_assert(sizeof results / sizeof *results == TRIAL_MEETINGS, "what the test expects");
+    for (int i = 0; i < TRIAL_MEETINGS; i++)
+        out[TRIAL_MEETINGS * threadIdx.x + i] = results[i];
+}
+
+static __global__ void calculates_in_shared_memory(float *out)
+{
+    shared_array<float> s = shared_memory<float>(4, 2);
+    s[0] = 3;
+    s[1] = s[0];
+    s += 1;
+    s[0] += 4;
+    s[0] *= 5;
+    s[0] -= 6;
+    out[0] = s[0] + (s - 1)[0] * 100;
+}
+
+extern "C" float sim_try_arithmetic(void)
+{
+    float out = 0;
+    sim_run_grid("calculates_in_shared_memory", dim3(1), dim3(1), 12, [&] { calculates_in_shared_memory(&out); });
+    return out;
 }
 
 extern "C" void sim_try_warp(int *out)
@@ -531,17 +671,17 @@ extern "C" void sim_try_warp(int *out)
     sim_run_grid("tries_a_warp", dim3(1), dim3(2 * WARP), 0, [=] { tries_a_warp(out); });
 }
 
-template <int STEP> static __global__ void adds(float *x, int n, bool broken)
+template <int FACTOR, int STEP> static __global__ void adds(float *x, int n, bool broken)
 {
     if (broken)
         shared_memory<float>(0, 1);
     if (at() < n)
-        x[at()] += STEP;
+        x[at()] = x[at()] * FACTOR + STEP;
 }
 
 extern "C" cudaError_t sim_try_launch(cudaStream_t stream, float *x, int n, bool broken)
 {
-    return launch(adds<1>, dim3(parts(n, 64)), dim3(64), 0, stream, x, n, broken);
+    return launch(adds<1, 1>, dim3(parts(n, 64)), dim3(64), 0, stream, x, n, broken);
 }
 
 extern "C" cudaError_t sim_try_form(dim3 grid, dim3 block, size_t shared_bytes)

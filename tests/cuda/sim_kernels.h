@@ -36,8 +36,10 @@ void sim_try_tiles(const tile_trial *t);
 /* Writes down in which order 8 blocks of 64 threads come by: 512 numbers. */
 void sim_try_order(int *order);
 
-/* Every lane's results of shuffles and votes, 12 a lane. */
+/* What lanes and threads tell each other: so many results a thread of two warps. */
+enum { TRIAL_MEETINGS = 18 };
 void sim_try_warp(int *out);
+float sim_try_arithmetic(void); /* in shared memory: 329 */
 
 /* Adds 1 to n numbers in device memory, by a launch; where `broken`, with shared memory that it did not ask for. */
 cudaError_t sim_try_launch(cudaStream_t stream, float *x, int n, bool broken);

@@ -146,27 +146,39 @@ static void the_seed_decides_the_order(void **state)
     assert_true(same_thread < COMERS / 8);
 }
 
-static void lanes_exchange(void **state)
+static void threads_meet(void **state)
 {
     (void)state;
-    int out[64][12];
+    int out[64][TRIAL_MEETINGS];
     sim_try_warp(out[0]);
     for (int i = 0; i < 64; i++) {
         const int lane = i % 32, warp = i - lane;
-        const int expected[12] = {10 * (warp + 5),
-                                  10 * (warp + (lane + 1) % 32),
-                                  10 * (i ^ 3),
-                                  10 * (i ^ 16),
-                                  10 * (lane + 7 < 32 ? i + 7 : i),
-                                  10 * (lane >= 2 ? i - 2 : i),
-                                  0x49249249,
-                                  1,
-                                  0,
-                                  1,
-                                  0,
-                                  10 * (i ^ 1)};
+        const int expected[TRIAL_MEETINGS] = {10 * (warp + 5),
+                                              10 * (warp + (lane + 1) % 32),
+                                              10 * (i ^ 3),
+                                              10 * (i ^ 16),
+                                              10 * (lane + 7 < 32 ? i + 7 : i),
+                                              10 * (lane >= 2 ? i - 2 : i),
+                                              0x49249249,
+                                              1,
+                                              0,
+                                              1,
+                                              0,
+                                              10 * (i ^ 1),
+                                              2,
+                                              4,
+                                              1,
+                                              0,
+                                              1,
+                                              0};
         assert_memory_equal(out[i], expected, sizeof expected);
     }
+}
+
+static void shared_elements_calculate(void **state)
+{
+    (void)state;
+    assert_near(sim_try_arithmetic(), 329, 0);
 }
 
 static size_t element(bool by_rows, int row, int column, unsigned ld)
@@ -237,7 +249,7 @@ static void launches_are_queued_and_named(void **state)
     assert_int_equal(n_faults, 0);
     assert_int_equal(cudaStreamSynchronize(stream), cudaSuccess);
     assert_int_equal(n_faults, 1);
-    assert_non_null(strstr(last_fault, "kernel adds<1> (sim_kernels.cu:"));
+    assert_non_null(strstr(last_fault, "kernel adds<1, 1> (sim_kernels.cu:"));
     assert_int_equal(cudaMemcpy(host, x, sizeof host, cudaMemcpyDeviceToHost), cudaSuccess);
     for (int i = 0; i < N; i++)
         assert_near(host[i], 1, 0);
@@ -253,11 +265,11 @@ static void impossible_launches_are_refused(void **state)
     assert_int_equal(sim_try_form(one, (dim3){4, 4, 64}, 0), cudaSuccess);
     const struct {
         dim3 grid, block;
-    } wrong[] = {{{0, 1, 1}, {1, 1, 1}},          {{1, 0, 1}, {1, 1, 1}},     {{1, 1, 0}, {1, 1, 1}},
-                 {{0x80000000, 1, 1}, {1, 1, 1}}, {{1, 65536, 1}, {1, 1, 1}}, {{1, 1, 65536}, {1, 1, 1}},
-                 {{1, 1, 1}, {0, 1, 1}},          {{1, 1, 1}, {1, 0, 1}},     {{1, 1, 1}, {1, 1, 0}},
-                 {{1, 1, 1}, {1025, 1, 1}},       {{1, 1, 1}, {32, 33, 1}},   {{1, 1, 1}, {1, 1, 65}},
-                 {{1, 1, 1}, {65536, 65536, 1}}};
+    } wrong[] = {{{0, 1, 1}, {1, 1, 1}},          {{1, 0, 1}, {1, 1, 1}},        {{1, 1, 0}, {1, 1, 1}},
+                 {{0x80000000, 1, 1}, {1, 1, 1}}, {{1, 65536, 1}, {1, 1, 1}},    {{1, 1, 65536}, {1, 1, 1}},
+                 {{1, 1, 1}, {0, 1, 1}},          {{1, 1, 1}, {1, 0, 1}},        {{1, 1, 1}, {1, 1, 0}},
+                 {{1, 1, 1}, {1025, 1, 1}},       {{1, 1, 1}, {32, 32, 2}},      {{1, 1, 1}, {32, 33, 1}},
+                 {{1, 1, 1}, {1, 1, 65}},         {{1, 1, 1}, {65536, 65536, 1}}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(sim_try_form(wrong[i].grid, wrong[i].block, 0), cudaErrorInvalidConfiguration);
     assert_int_equal(sim_try_form(one, one, (227 << 10) + 1), cudaErrorInvalidValue);
@@ -270,7 +282,8 @@ int main(void)
         cmocka_unit_test_setup(mistakes_are_told, listen),
         cmocka_unit_test_setup(the_default_aborts, listen),
         cmocka_unit_test_setup(the_seed_decides_the_order, listen),
-        cmocka_unit_test_setup(lanes_exchange, listen),
+        cmocka_unit_test_setup(threads_meet, listen),
+        cmocka_unit_test_setup(shared_elements_calculate, listen),
         cmocka_unit_test_setup(tiles_are_multiplied, listen),
         cmocka_unit_test_setup(launches_are_queued_and_named, listen),
         cmocka_unit_test_setup(impossible_launches_are_refused, listen),

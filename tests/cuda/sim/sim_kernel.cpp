@@ -20,6 +20,10 @@
 enum { LANES = 32, MAX_THREADS = 1024 };
 static const unsigned ALL_LANES = 0xffffffffu;
 
+/* A switch comes back into calls that another thread made, so the processor guesses each return up to the kernel wrong.
+ * Hence few of them: what leads to a switch is one function. */
+#define AT_ONCE inline __attribute__((always_inline))
+
 namespace
 {
 enum state { READY, WAITS_FOR_BLOCK, WAITS_FOR_WARP, RETURNED };
@@ -88,10 +92,10 @@ static uint64_t mixed(uint64_t x)
     return x ^ x >> 31;
 }
 
-static size_t draw(size_t below)
+static AT_ONCE size_t draw(size_t below)
 {
     active->random += 0x9e3779b97f4a7c15u;
-    return (size_t)(mixed(active->random) % below);
+    return (size_t)((mixed(active->random) >> 32) * below >> 32); /* division would take longer than all else */
 }
 
 void sim_shuffle(uint64_t seed)
@@ -104,7 +108,7 @@ static void seed_grid(engine *e)
 {
     if (e->shuffles_seen != shuffles) {
         e->shuffles_seen = shuffles;
-        e->random = mixed(shuffle_seed + 0x9e3779b97f4a7c15u);
+        e->random = mixed(shuffle_seed + 0x9e3779b97f4a7c15u); /* 0 alone would be mixed to 0 */
         sim_tile_key = mixed(e->random);
     }
 }
@@ -179,7 +183,7 @@ static const char *placed(const char *call, sim_place place)
 
 /* Scheduling. */
 
-static void turn_to(engine *e, thread *next)
+static AT_ONCE void turn_to(engine *e, thread *next)
 {
     e->running = next;
     sim_indices = &next->indices;
@@ -187,7 +191,7 @@ static void turn_to(engine *e, thread *next)
 }
 
 /* Hands over to a thread that can go on, drawn; to the main fiber where there is none. */
-static void hand_over(engine *e, sim_fiber *from)
+static AT_ONCE void hand_over(engine *e, sim_fiber *from)
 {
     if (e->ready.empty()) {
         sim_fiber_switch(from, &e->main);
@@ -200,7 +204,7 @@ static void hand_over(engine *e, sim_fiber *from)
     sim_fiber_switch(from, &next->fiber);
 }
 
-static void wait_in(engine *e, enum state state, const char *call, sim_place place)
+static AT_ONCE void wait_in(engine *e, enum state state, const char *call, sim_place place)
 {
     thread *t = e->running;
     t->state = state;
@@ -263,7 +267,7 @@ int sim_barrier(const char *what, int predicate, sim_place place)
 }
 
 /* Meets the other lanes. True for the last to come, who then lets the others go on. */
-static bool meet_warp(engine *e, const char *what, unsigned mask, void *record, sim_place place)
+static AT_ONCE bool meet_warp(engine *e, const char *what, unsigned mask, void *record, sim_place place)
 {
     if (e->block_threads % LANES)
         sim_fault("comes to %s in a block of %d threads, which is no number of whole warps", placed(what, place),

@@ -138,9 +138,8 @@ static cudaError_t sim_launch(const char *name, void (*kernel)(P...), dim3 grid,
     if (e != cudaSuccess)
         return e;
     const std::tuple<P...> arguments{P(a)...};
-    return sim_enqueue(stream, name, [=] {
-        sim_run_grid(name, grid, block, shared_bytes, [&] { std::apply(kernel, arguments); });
-    });
+    return sim_enqueue(stream, name,
+                       [=] { sim_run_grid(name, grid, block, shared_bytes, [&] { std::apply(kernel, arguments); }); });
 }
 
 #define launch(...) sim_launch(sim_kernel_name(#__VA_ARGS__, __FILE__, __LINE__), __VA_ARGS__)

@@ -14,7 +14,7 @@ enum readers : uint8_t { ONE, SOME_OF_A_WARP, SOME_OF_SEVERAL_WARPS };
 
 struct cell {
     uint32_t written, written_warp; /* block time and warp time of the last write; 0: never in this grid */
-    uint32_t read, read_warp;       /* of the last read since */
+    uint32_t read, read_warp;       /* of the last read */
     int16_t writer, reader;
     readers who;  /* read at the block time `read`; within a warp only those at read_warp count */
     bool awaited; /* a copy is under way */
@@ -128,7 +128,6 @@ static void note_write(cell &c)
     c.written = sim_now.block_time;
     c.written_warp = *sim_now.warp_time;
     c.writer = (int16_t)sim_now.thread;
-    c.read = 0; /* those reads came before, with a barrier in between: who is ordered after this write is after them */
 }
 
 void sim_shared_load(size_t at, void *to, size_t bytes)

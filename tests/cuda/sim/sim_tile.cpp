@@ -9,12 +9,9 @@ enum { LANES = 32, SIDE = 16, ELEMENTS = SIDE * SIDE, OF_A_LANE = ELEMENTS / LAN
 
 int sim_tile_element(int use, int lane, int i)
 {
-    /* Each step is a permutation of the 256. */
+    /* An odd factor makes a permutation of the 256. */
     const uint64_t key = sim_tile_key >> (16 * use);
-    unsigned e = (unsigned)(i * LANES + lane);
-    e = (e * (unsigned)(key | 1) + (unsigned)(key >> 8)) % ELEMENTS;
-    e ^= e >> 3;
-    return (int)((e * (unsigned)(key >> 4 | 1)) % ELEMENTS);
+    return (int)(((unsigned)(i * LANES + lane) * (unsigned)(key | 1) + (unsigned)(key >> 8)) % ELEMENTS);
 }
 
 namespace

@@ -175,16 +175,7 @@ static inline int __all_sync(unsigned mask, int predicate, sim_place place = sim
     return sim_vote("__all_sync", mask, predicate, place) == 0xffffffffu;
 }
 
-template <class T> static inline T __ldg(const T *p) { return *p; }
-
-static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-#define __expf expf /* the names themselves are taken by the C library */
-#define __logf logf
-static inline float __fdividef(float x, float y) { return x / y; }
-
-static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
-static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 
 static inline unsigned __float_as_uint(float x)
 {
