@@ -58,43 +58,47 @@ leave_out() {
     exit $LEFT_OUT
 }
 
+# limited SECONDS LOG FUNCTION: leaves in `code` what the stage ended with, or "cut". Its processes are a group of their own.
+limited() {
+    local end=$((SECONDS + $1))
+    code=0
+    set -m
+    (set -e && "$3") </dev/null >"$2" 2>&1 &
+    stage_group=$!
+    set +m
+    while kill -0 "$stage_group" 2>/dev/null && [ $SECONDS -lt $end ]; do sleep 0.1; done
+    if kill -0 "$stage_group" 2>/dev/null; then
+        code="cut"
+        kill -KILL -- "-$stage_group"
+        wait "$stage_group" 2>/dev/null || true
+    else
+        wait "$stage_group" || code=$?
+    fi
+    stage_group=
+}
+
 # stage NAME SECONDS FUNCTION: with at most so many seconds, and what is left of the budget.
 stage() {
-    local name=$1 limit=$2 log=$work/$3.log start=$SECONDS left=$((budget_end - SECONDS)) outcome code=0
+    local limit=$2 log=$work/$3.log start=$SECONDS left=$((budget_end - SECONDS)) outcome code
     if [ -n "$simulate" ]; then limit=$left; fi # a simulation is as slow as the machine is busy
-    if [ "$left" -lt 5 ]; then
-        outcome="NOT RUN: no time was left"
-    else
-        say "$name"
-        : >"$work/notes"
-        set -m # the stage's processes are a group of their own
-        (set -e && "$3") </dev/null >"$log" 2>&1 &
-        stage_group=$!
-        set +m
-        while kill -0 "$stage_group" 2>/dev/null && [ $((SECONDS - start)) -lt $((limit < left ? limit : left)) ]; do sleep 0.1; done
-        if kill -0 "$stage_group" 2>/dev/null; then
-            kill -KILL -- "-$stage_group"
-            code="cut"
-            wait "$stage_group" 2>/dev/null || true
-        else
-            wait "$stage_group" || code=$?
-        fi
-        stage_group=
-        case $code in
-        0) outcome=passed ;;
-        "$LEFT_OUT") outcome="NOT RUN: $(tail -n 1 "$work/notes")" ;;
-        cut) if [ "$limit" -lt "$left" ]; then outcome="FAILED: not done after $limit s"; else outcome="CUT: the 9 minutes were over"; fi ;;
-        *) outcome="FAILED" ;;
-        esac
-        if [ -s "$work/notes" ] && [ $code != $LEFT_OUT ]; then outcome="$outcome; $(paste -sd ';' "$work/notes" | sed 's/;/; /g')"; fi
-    fi
+    say "$1"
+    : >"$work/notes"
+    if [ "$left" -lt 5 ]; then code=late; else limited $((limit < left ? limit : left)) "$log" "$3"; fi
+    case $code in
+    0) outcome=passed ;;
+    late) outcome="NOT RUN: no time was left" ;;
+    "$LEFT_OUT") outcome="NOT RUN" ;;
+    cut) if [ "$limit" -lt "$left" ]; then outcome="FAILED: not done after $limit s"; else outcome="CUT: the 9 minutes were over"; fi ;;
+    *) outcome=FAILED ;;
+    esac
+    if [ -s "$work/notes" ]; then outcome="$outcome: $(paste -sd ';' "$work/notes" | sed 's/;/; /g')"; fi
     case $outcome in FAILED*)
-        failed+=("$name")
+        failed+=("$1")
         tail -n 25 "$log" | sed 's/^/      /'
         ;;
     esac
-    say "$name: $outcome ($((SECONDS - start)) s)"
-    stages+=("| $name | $outcome | $((SECONDS - start)) |")
+    say "$1: $outcome ($((SECONDS - start)) s)"
+    stages+=("| $1 | $outcome | $((SECONDS - start)) |")
 }
 
 # --- build and device ------------------------------------------------------------------------------------------------------------
@@ -188,8 +192,8 @@ if [ -n "$simulate" ]; then
     learning=(--seq-len 16 --sequences-per-mask 1 --held-out 2)
 else
     evaluation=(--seq-len 128 --limit 64)
-    steps=20 many_steps=400
-    learning=(--seq-len 64 --sequences-per-mask 4 --held-out 16)
+    steps=10 many_steps=400
+    learning=(--seq-len 32 --sequences-per-mask 2 --held-out 8)
 fi
 
 evaluate() { # NAME OPTIONS...
@@ -206,11 +210,12 @@ learn() { (become_run "$@"); }
 
 step_field() { sed -n 's/.*"'"$2"'":\([^,}]*\).*/\1/p' "$work/$1/log.jsonl"; }
 
-# near_steps A B LOSS: each step's loss, so far apart at most, relatively; the first step's masks are the same, all others nearly.
+# near_steps A B LOSS: each step's loss, so far apart at most, relatively; the first step's masks are the same, later ones nearly: where
+# probabilities differ in the last digits a draw can come out otherwise, and a group of heads is 0.3 % of the parameters.
 near_steps() {
     paste <(step_field "$1" loss) <(step_field "$2" loss) <(step_field "$1" kept) <(step_field "$2" kept) | awk -v most="$3" '
         function off(a, b) { return a > b ? a - b : b - a }
-        NF != 4 || !(off($1, $2) <= most * $1) || !(off($3, $4) <= (NR == 1 ? 0 : 0.001)) { print "step " NR - 1 ": " $0; bad = 1 }
+        NF != 4 || !(off($1, $2) <= most * $1) || !(off($3, $4) <= (NR == 1 ? 0 : 0.005)) { print "step " NR - 1 ": " $0; bad = 1 }
         { worst = off($1, $2) / $1 > worst ? off($1, $2) / $1 : worst }
         END { print "losses of " NR " steps differ by at most " worst ", relatively"; exit bad || !NR }'
 }
