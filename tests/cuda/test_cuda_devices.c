@@ -107,6 +107,69 @@ static void an_old_device_is_listed_but_not_used(void **state)
     assert_fails(ctx, pol_cuda_open(ctx, 0, NULL, &be), POL_EDEVICE, "cannot be used: its compute capability is 7.5");
 }
 
+static void a_closed_device_is_listed_but_not_used(void **state)
+{
+    pol_context *ctx = *state;
+    listing l;
+    setenv("POLLARD_SIM_COMPUTE_MODE", "2", 1);
+    switch_on(1, 0);
+    unsetenv("POLLARD_SIM_COMPUTE_MODE");
+    assert_ok(ctx, list(ctx, &l));
+    assert_false(l.device[0].usable);
+    assert_true(strstr(l.device[0].reason, "closed to computing"));
+}
+
+/* Two devices in turn, on one thread: memory, transfers and ops are each on their own. */
+static void devices_do_not_mix(void **state)
+{
+    enum { N = 100, DEVICES = 2, TURNS = 4 };
+    pol_context *ctx = *state;
+    pol_backend *be[DEVICES];
+    pol_buf *x[DEVICES], *bias[DEVICES];
+    float sum[N], one[N], got[DEVICES][N];
+    bool replayed;
+    switch_on(DEVICES, 0);
+    for (int i = 0; i < N; i++)
+        one[i] = 1;
+    for (int d = 0; d < DEVICES; d++)
+        assert_ok(ctx, pol_cuda_open(ctx, d, NULL, &be[d]));
+    for (int d = 0; d < DEVICES; d++) {
+        assert_ok(ctx, pol_reserve(be[d], 1024));
+        assert_ok(ctx, pol_buf_new(be[d], POL_F32, N, &x[d]));
+        assert_ok(ctx, pol_buf_new(be[d], POL_F32, N, &bias[d]));
+    }
+    for (int d = 0; d < DEVICES; d++) {
+        for (int i = 0; i < N; i++)
+            sum[i] = (float)(1000 * d + i);
+        assert_ok(ctx, pol_upload(be[d], x[d], 0, sum, N));
+        assert_ok(ctx, pol_upload(be[d], bias[d], 0, one, N));
+    }
+    for (int turn = 0; turn < TURNS; turn++)
+        for (int d = 0; d < DEVICES; d++) {
+            assert_ok(ctx, pol_pass_begin(be[d], "key", 3, &replayed));
+            assert_int_equal(replayed, turn > 1);
+            if (!replayed)
+                assert_ok(
+                    ctx, pol_pass_end(
+                             be[d], pol_project_add(be[d], &(pol_project_add_args){
+                                                               .x = {x[d], 0}, .bias = {bias[d], 0}, .T = 1, .C = N})));
+        }
+    for (int d = 0; d < DEVICES; d++)
+        assert_ok(ctx, pol_download_later(be[d], x[d], 0, got[d], N));
+    for (int d = 0; d < DEVICES; d++)
+        assert_ok(ctx, pol_sync(be[d]));
+    for (int d = 0; d < DEVICES; d++)
+        for (int i = 0; i < N; i++)
+            assert_true(got[d][i] == (float)(1000 * d + i + TURNS));
+    for (int d = 0; d < DEVICES; d++) {
+        pol_buf_free(be[d], x[d]);
+        pol_buf_free(be[d], bias[d]);
+    }
+    for (int d = 0; d < DEVICES; d++)
+        pol_backend_close(be[d]);
+    assert_clean();
+}
+
 static void profiles_follow_the_report(void **state)
 {
     pol_context *ctx = *state;
@@ -183,6 +246,8 @@ int main(void)
         cmocka_unit_test(a_driver_that_fails_says_so),
         cmocka_unit_test(a_device_that_does_not_answer_is_listed),
         cmocka_unit_test(an_old_device_is_listed_but_not_used),
+        cmocka_unit_test(a_closed_device_is_listed_but_not_used),
+        cmocka_unit_test(devices_do_not_mix),
         cmocka_unit_test(profiles_follow_the_report),
         cmocka_unit_test(what_is_free_is_what_an_open_device_has),
         cmocka_unit_test(weights_are_bf16_alone),

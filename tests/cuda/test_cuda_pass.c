@@ -302,7 +302,7 @@ static void nothing_is_recorded_where_it_is_not_wanted(void **state)
 /* Time goes to the op under way; more marks than are kept at a time make no difference. */
 static void time_is_told_by_op(void **state)
 {
-    enum { ROUNDS = 1500 };
+    enum { ROUNDS = 1500, MARKS = 4096 /* as in timer.c */ };
     pol_context *ctx = *state;
     cu_profile use;
     double seconds[CU_OPS];
@@ -327,6 +327,12 @@ static void time_is_told_by_op(void **state)
         assert_true(i == CU_RMSNORM || i == CU_TRANSFER || seconds[i] == 0);
     assert_ok(ctx, cu_times(cu_of(f.be), seconds));
     assert_true(seconds[CU_RMSNORM] == 0); /* since the last call */
+    for (int i = 0; i < MARKS - 2; i++)    /* one mark is there already, and the next but one makes room */
+        assert_ok(ctx, pol_upload(f.be, f.x, 0, (float[1]){1}, 1));
+    assert_ok(ctx, pol_project_add(f.be, &(pol_project_add_args){.x = {f.x, 0}, .bias = {f.gain, 0}, .T = T, .C = C}));
+    assert_ok(ctx, pol_upload(f.be, f.x, 0, (float[1]){1}, 1));
+    assert_ok(ctx, cu_times(cu_of(f.be), seconds));
+    assert_true(seconds[CU_PROJECT_ADD] > 0);
     pol_buf_free(f.be, f.gain);
     pol_buf_free(f.be, f.x);
     pol_buf_free(f.be, f.y);

@@ -44,6 +44,7 @@ machine::machine()
         driver_version = n == -1 ? 11040 : 0;
     memory_bytes = (uint64_t)number_from("POLLARD_SIM_MEMORY", (int64_t)4 << 30);
     arch = (int)number_from("POLLARD_SIM_ARCH", 80);
+    compute_mode = (int)number_from("POLLARD_SIM_COMPUTE_MODE", cudaComputeModeDefault);
     random_state = (uint64_t)number_from("POLLARD_SIM_SEED", 1);
     const char *file = getenv("POLLARD_SIM_REPORT");
     report = file ? file : "";

@@ -15,6 +15,7 @@
  *   POLLARD_SIM_DEVICES  how many; 0 none, -1 a driver that is too old, -2 no driver        (1)
  *   POLLARD_SIM_MEMORY   bytes of each                                                      (4 GiB)
  *   POLLARD_SIM_ARCH     compute capability: 80, 86, 89, 90, or anything, which is as 80    (80)
+ *   POLLARD_SIM_COMPUTE_MODE  as an administrator sets it; 2: prohibited                    (0)
  *   POLLARD_SIM_SEED     of the order in which work is done                                 (1)
  *   POLLARD_SIM_FAIL     calls to fail: ENTRY:NTH:CODE[,...] as sim_fail(); "late" as ENTRY is sim_fail_late()
  *   POLLARD_SIM_REPORT   a file that counts and leaks are written to when the process ends, a line each: NAME NUMBER

@@ -134,7 +134,7 @@ static bool attribute(cudaDeviceAttr attr, int *value)
     case cudaDevAttrWarpSize: *value = warpSize; return true;
     case cudaDevAttrMultiProcessorCount: *value = f.multiprocessors; return true;
     case cudaDevAttrIntegrated: *value = 0; return true;
-    case cudaDevAttrComputeMode: *value = 0; return true;
+    case cudaDevAttrComputeMode: *value = the_machine().compute_mode; return true;
     case cudaDevAttrEccEnabled: *value = 1; return true;
     case cudaDevAttrL2CacheSize: *value = f.l2_bytes; return true;
     case cudaDevAttrMaxThreadsPerMultiProcessor: *value = f.threads_per_multiprocessor; return true;

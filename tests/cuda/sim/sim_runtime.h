@@ -160,6 +160,7 @@ struct machine {
     int driver_version = CUDART_VERSION;
     uint64_t memory_bytes = 0;
     int arch = 80;
+    int compute_mode = cudaComputeModeDefault;
     uint64_t random_state = 0;
     std::string report;
 
