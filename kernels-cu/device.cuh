@@ -2,8 +2,9 @@
  *
  * The kernels are written in a dialect that a C++ compiler takes too, so that tests can run them on the processor
  * (tests/cuda/sim): launches go through launch(), never <<<>>>; shared memory is asked for with shared_memory(), and is
- * always dynamic; no inline PTX. With POLLARD_CUDA_SIM the toolkit's headers and the two marked parts below are those
- * of the simulator, which checks what it hands out: bounds, what was never written, races.
+ * always dynamic. With POLLARD_CUDA_SIM the toolkit's headers and the part below that is marked are those of the
+ * simulator, which checks what it hands out: bounds, what was never written, races. So inline PTX is for that part
+ * alone.
  */
 #ifndef POL_DEVICE_CUH
 #define POL_DEVICE_CUH
@@ -32,13 +33,25 @@ template <class T> static __device__ __forceinline__ shared_array<T> shared_memo
 }
 
 /* Sixteen rows of a tile from shared memory into a fragment, and back: `ld` elements from one row (column, where the
- * fragment is col_major) to the next, a multiple of 16 bytes; the first lies at a multiple of 32 bytes. */
-template <class Use, class Layout>
-static __device__ __forceinline__ void load_tile(nvcuda::wmma::fragment<Use, 16, 16, 16, __nv_bfloat16, Layout> &tile,
-                                                 shared_array<__nv_bfloat16> from, unsigned ld)
-{
-    nvcuda::wmma::load_matrix_sync(tile, from, ld);
-}
+ * fragment is col_major) to the next, a multiple of 16 bytes; the first lies at a multiple of 32 bytes.
+ *
+ * Of bf16 load_matrix_sync() would do the same, but nvcc forgets on the way that this is shared memory: each lane then
+ * loads its 2 or 4 bytes at a time by general addresses, where ptxas makes one LDSM of a tile if it is told. */
+#define LOAD_TILE(use, layout, ptx)                                                                       \
+    static __device__ __forceinline__ void load_tile(                                                     \
+        nvcuda::wmma::fragment<nvcuda::wmma::use, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::layout> &tile, \
+        shared_array<__nv_bfloat16> from, unsigned ld)                                                    \
+    {                                                                                                     \
+        unsigned *const to = reinterpret_cast<unsigned *>(tile.x);                                        \
+        asm volatile("wmma.load." ptx ".m16n16k16.shared.bf16 {%0, %1, %2, %3}, [%4], %5;"                \
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])                                 \
+                     : "r"((unsigned)__cvta_generic_to_shared(from)), "r"(ld)                             \
+                     : "memory");                                                                         \
+    }
+LOAD_TILE(matrix_a, row_major, "a.sync.aligned.row")
+LOAD_TILE(matrix_b, row_major, "b.sync.aligned.row")
+LOAD_TILE(matrix_b, col_major, "b.sync.aligned.col")
+#undef LOAD_TILE
 
 static __device__ __forceinline__ void
 load_tile(nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> &tile, shared_array<float> from,
@@ -55,8 +68,7 @@ store_tile(shared_array<float> to, const nvcuda::wmma::fragment<nvcuda::wmma::ac
 }
 
 /* Copies N elements (4, 8 or 16 bytes, both sides a multiple of that) into shared memory while the thread goes on:
- * until
- * __pipeline_wait_prior(), and for other threads until a barrier after it, nobody may touch them. */
+ * until __pipeline_wait_prior(), and for other threads until a barrier after it, nobody may touch them. */
 template <int N = 1, class T> static __device__ __forceinline__ void copy_async(shared_array<T> to, const T *from)
 {
     __pipeline_memcpy_async(to, from, N * sizeof(T));
