@@ -5,7 +5,8 @@
 #include <math.h>
 
 #include "pollard/score.h"
-#include "tests/opencl/model.h"
+#include "tests/loaded_model.h"
+#include "tests/opencl/profiles.h"
 
 enum {
     SEQUENCES = 1,

@@ -2,7 +2,8 @@
  * in which the tests use a device. */
 #include <math.h>
 
-#include "tests/opencl/model.h"
+#include "tests/loaded_model.h"
+#include "tests/opencl/profiles.h"
 
 static const char *const models[] = {"llama-gqa-tied",    "llama-mha-bf16", "llama3-scaled",
                                      "llama-linear-bias", "mistral-window", "sharded-mix"};

@@ -4,7 +4,8 @@
 
 #include "pollard/learn.h"
 #include "pollard/score.h"
-#include "tests/opencl/model.h"
+#include "tests/loaded_model.h"
+#include "tests/opencl/profiles.h"
 
 enum { LENGTH = 16, SEQUENCES = GOLDEN_B * GOLDEN_S / LENGTH, STEPS = 20 };
 static const unsigned ALL = (1u << POL_UNIT_KINDS) - 1;

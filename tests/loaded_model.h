@@ -1,11 +1,11 @@
-/* model.h - a small model of tests/data on a backend, its golden losses, and masks to try it with. */
-#ifndef POL_TEST_OPENCL_MODEL_H
-#define POL_TEST_OPENCL_MODEL_H
+/* loaded_model.h - a small model of tests/data on a backend, its golden losses, and masks to try it with. */
+#ifndef POL_TEST_LOADED_MODEL_H
+#define POL_TEST_LOADED_MODEL_H
 
 #include "core/backend.h"
 #include "core/base/json.h"
 #include "pollard/model.h"
-#include "tests/opencl/profiles.h"
+#include "tests/test.h"
 
 enum { GOLDEN_B = 3, GOLDEN_S = 48 }; /* of every golden.json */
 

@@ -1,4 +1,4 @@
-#include "tests/opencl/model.h"
+#include "tests/loaded_model.h"
 
 #include "core/base/rng.h"
 
