@@ -16,6 +16,19 @@
 
 #include "kernels-cu/kernels.h"
 
+enum { SHARED_WITHOUT_ASKING = 48 << 10 }; /* bytes of shared memory that any kernel may have */
+
+/* Lets a kernel have all shared memory that a block can have on the current device. Not what one launch wants: the last
+ * word holds for the kernel on that device, so for launches of other threads too, and for those in graphs. */
+static inline cudaError_t allow_shared(const void *kernel)
+{
+    int device, most;
+    cudaError_t e = cudaGetDevice(&device);
+    if (e == cudaSuccess)
+        e = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return e == cudaSuccess ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most) : e;
+}
+
 #ifdef POLLARD_CUDA_SIM
 #include "sim_kernel.h" /* what follows here, to the same effect */
 #else
@@ -74,14 +87,11 @@ template <int N = 1, class T> static __device__ __forceinline__ void copy_async(
     __pipeline_memcpy_async(to, from, N * sizeof(T));
 }
 
-enum { SHARED_WITHOUT_ASKING = 48 << 10 }; /* bytes of dynamic shared memory that any kernel may have */
-
 template <class... P, class... A>
 static cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, A... a)
 {
     if (shared_bytes > SHARED_WITHOUT_ASKING) {
-        const cudaError_t e =
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+        const cudaError_t e = allow_shared(reinterpret_cast<const void *>(kernel));
         if (e != cudaSuccess)
             return e;
     }

@@ -16,11 +16,11 @@ static void close_cuda(pol_backend *be)
 {
     cu *c = cu_of(be);
     cudaSetDevice(c->device);
+    cu_passes_close(c); /* nothing can be waited for while a pass is recorded */
     if (c->compute)
         cudaStreamSynchronize(c->compute);
     if (c->copy)
         cudaStreamSynchronize(c->copy);
-    cu_passes_close(c);
     cu_timer_close(c);
     cu_products_close(c);
     cu_staging_close(c);

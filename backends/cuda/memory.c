@@ -20,10 +20,18 @@ pol_status reserve_cuda(pol_backend *be, uint64_t bytes)
     return POL_OK;
 }
 
+/* CUDA does not promise that cudaFree waits for what is queued. */
+static void wait_and_free(cu *c, void *data)
+{
+    cudaStreamSynchronize(c->compute);
+    cudaStreamSynchronize(c->copy);
+    cudaFree(data);
+}
+
 void cu_arena_free(cu *c)
 {
     if (c->arena.data)
-        cudaFree(c->arena.data);
+        wait_and_free(c, c->arena.data);
     c->arena.data = NULL;
     c->arena.bytes = 0;
 }
@@ -96,6 +104,6 @@ void buf_free_cuda(pol_backend *be, pol_buf *buf)
     if (b->in_arena)
         leave_arena(c, b);
     else if (b->data)
-        cudaFree(b->data); /* which waits for what is queued */
+        wait_and_free(c, b->data);
     pol_free(be->ctx, b);
 }

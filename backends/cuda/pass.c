@@ -38,12 +38,6 @@ static void forget(cu *c, pass *p)
     memset(p, 0, sizeof *p);
 }
 
-void cu_passes_forget(cu *c)
-{
-    for (int i = 0; c->passes && i < KEPT; i++)
-        forget(c, &c->passes->kept[i]);
-}
-
 /* What was queued since the recording began, as a graph; NULL where an op failed in such a way that there is none. */
 static cudaError_t end_recording(cu *c, cudaGraph_t *graph)
 {
@@ -52,7 +46,8 @@ static cudaError_t end_recording(cu *c, cudaGraph_t *graph)
     return cudaStreamEndCapture(c->compute, graph);
 }
 
-void cu_passes_close(cu *c)
+/* Also one that is being recorded: while it is, nothing can be waited for or freed. */
+void cu_passes_forget(cu *c)
 {
     cudaGraph_t graph;
     if (!c->passes)
@@ -62,6 +57,12 @@ void cu_passes_close(cu *c)
         if (graph)
             cudaGraphDestroy(graph);
     }
+    for (int i = 0; i < KEPT; i++)
+        forget(c, &c->passes->kept[i]);
+}
+
+void cu_passes_close(cu *c)
+{
     cu_passes_forget(c);
     pol_free(c->base.ctx, c->passes);
     c->passes = NULL;

@@ -356,6 +356,37 @@ static void misuse_is_refused(void **)
     assert_cuda(cudaDeviceReset());
 }
 
+/* It waits, as CUDA's does as a rule; but nobody may count on that. */
+static void memory_in_use_is_not_freed(void **)
+{
+    cudaStream_t s = new_stream();
+    float *d = new_device<float>(1), *other = new_device<float>(1);
+    assert_cuda(set_later(s, d, 1));
+    assert_misuse(cudaFree(other), cudaSuccess);
+    assert_int_equal(sim_counted().operations, 1);
+    assert_cuda(cudaFree(d));
+    assert_int_equal(sim_counted().misuses, 1);
+    assert_cuda(cudaStreamDestroy(s));
+}
+
+static void shared_memory_must_be_allowed(void **)
+{
+    enum { FREE = SIM_SHARED_WITHOUT_ASKING, ALLOWED = 100 << 10 };
+    restart({"POLLARD_SIM_DEVICES=2"});
+    static const char kernel = 0;
+    const auto attr = cudaFuncAttributeMaxDynamicSharedMemorySize;
+    assert_cuda(sim_check_shared(&kernel, FREE));
+    assert_cuda_is(sim_check_shared(&kernel, FREE + 1), cudaErrorInvalidValue);
+    assert_cuda(cudaFuncSetAttribute(&kernel, attr, ALLOWED));
+    assert_cuda(sim_check_shared(&kernel, ALLOWED));
+    assert_cuda_is(sim_check_shared(&kernel, ALLOWED + 1), cudaErrorInvalidValue);
+    assert_cuda_is(sim_check_shared(&kernel + 1, ALLOWED), cudaErrorInvalidValue);
+    assert_misuse(cudaFuncSetAttribute(&kernel, attr, ALLOWED - 1), cudaErrorInvalidValue);
+    assert_cuda(sim_check_shared(&kernel, ALLOWED));
+    assert_cuda(cudaSetDevice(1)); /* which has not been asked */
+    assert_cuda_is(sim_check_shared(&kernel, ALLOWED), cudaErrorInvalidValue);
+}
+
 static void a_machine_without_devices(void **)
 {
     int version, n = 7;
@@ -433,6 +464,8 @@ int main()
         TEST(the_host_cannot_touch_device_memory),
         TEST(devices_are_apart),
         TEST(misuse_is_refused),
+        TEST(memory_in_use_is_not_freed),
+        TEST(shared_memory_must_be_allowed),
         TEST(a_machine_without_devices),
         TEST(devices_describe_themselves),
     };

@@ -20,6 +20,11 @@ void sim_run_grid(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes
  * thread has run since. */
 void sim_shuffle(uint64_t seed);
 
+/* Runtime. What a launch with so much shared memory returns of this kernel on the current device: more than any kernel
+ * may have must have been allowed. */
+enum { SIM_SHARED_WITHOUT_ASKING = 48 << 10 };
+cudaError_t sim_check_shared(const void *kernel, size_t shared_bytes);
+
 /* Runtime. Queues work on a stream. */
 cudaError_t sim_enqueue(cudaStream_t stream, const char *what, std::function<void()> work);
 

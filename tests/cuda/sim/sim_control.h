@@ -9,7 +9,8 @@
  *
  * Stricter than the toolkit, and a misuse (a line on stderr, counted, and the call fails): the null stream but in
  * cudaMemset and cudaMemcpy; streams that are not cudaStreamNonBlocking; a handle that is not, or no longer, one;
- * memory that is not a live block of the right device; captures that spread over several streams.
+ * memory that is not a live block of the right device; cudaFree while its device has work to do; less shared memory for
+ * a kernel than it was allowed before; captures that spread over several streams.
  *
  * Environment, read at the first call and by sim_restart():
  *   POLLARD_SIM_DEVICES  how many; 0 none, -1 a driver that is too old, -2 no driver        (1)

@@ -8,7 +8,7 @@ using namespace sim;
 namespace sim
 {
 
-enum { THREADS_PER_BLOCK = 1024, SHARED_WITHOUT_ASKING = 48 << 10 };
+enum { THREADS_PER_BLOCK = 1024 };
 
 /* Of the best known card of an architecture. */
 const device_figures &figures_of(int arch)
@@ -105,7 +105,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
         *prop = {};
         snprintf(prop->name, sizeof prop->name, "Simulated sm_%d", m.arch);
         prop->totalGlobalMem = (size_t)m.memory_bytes;
-        prop->sharedMemPerBlock = SHARED_WITHOUT_ASKING;
+        prop->sharedMemPerBlock = SIM_SHARED_WITHOUT_ASKING;
         prop->warpSize = warpSize;
         prop->maxThreadsPerBlock = THREADS_PER_BLOCK;
         prop->major = m.arch / 10;
@@ -130,7 +130,7 @@ static bool attribute(cudaDeviceAttr attr, int *value)
     const device_figures &f = figures_of(arch);
     switch (attr) {
     case cudaDevAttrMaxThreadsPerBlock: *value = THREADS_PER_BLOCK; return true;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = SHARED_WITHOUT_ASKING; return true;
+    case cudaDevAttrMaxSharedMemoryPerBlock: *value = SIM_SHARED_WITHOUT_ASKING; return true;
     case cudaDevAttrWarpSize: *value = warpSize; return true;
     case cudaDevAttrMultiProcessorCount: *value = f.multiprocessors; return true;
     case cudaDevAttrIntegrated: *value = 0; return true;
@@ -157,15 +157,34 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int dev
     });
 }
 
-/* That a kernel may be launched with so much shared memory; the engine is told how much with each launch. */
+/* That a kernel may be launched with so much shared memory on the current device. */
 cudaError_t cudaFuncSetAttribute(const void *func, enum cudaFuncAttribute attr, int value)
 {
     return call("cudaFuncSetAttribute", PLAIN, [&] {
         if (!func)
             return cudaErrorInvalidDeviceFunction;
-        const bool fits = value >= 0 && value <= figures_of(the_machine().arch).shared_per_block;
-        return attr == cudaFuncAttributeMaxDynamicSharedMemorySize && fits ? cudaSuccess : cudaErrorInvalidValue;
+        machine &m = the_machine();
+        if (attr != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+            value > figures_of(m.arch).shared_per_block)
+            return cudaErrorInvalidValue;
+        int &allowed = m.devices[(size_t)current_device()].shared_allowed[func];
+        if (value < allowed)
+            return misuse(cudaErrorInvalidValue,
+                          "cudaFuncSetAttribute: %d bytes of shared memory, where a graph may count on %d", value,
+                          allowed);
+        allowed = value;
+        return cudaSuccess;
     });
+}
+
+cudaError_t sim_check_shared(const void *kernel, size_t shared_bytes)
+{
+    const std::lock_guard<std::recursive_mutex> lock(the_lock());
+    if (shared_bytes <= SIM_SHARED_WITHOUT_ASKING || the_machine().absent)
+        return cudaSuccess;
+    const auto &allowed = the_machine().devices[(size_t)current_device()].shared_allowed;
+    const auto found = allowed.find(kernel);
+    return found != allowed.end() && shared_bytes <= (size_t)found->second ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaDeviceSynchronize(void)
@@ -191,6 +210,7 @@ cudaError_t cudaDeviceReset(void)
         m.executables.release_of(device);
         m.lt_handles.release_of(device);
         free_memory_of(device);
+        m.devices[(size_t)device].shared_allowed.clear();
         return cudaSuccess;
     });
 }

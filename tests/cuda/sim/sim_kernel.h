@@ -121,20 +121,20 @@ static inline void store_tile(shared_array<float> to, const nvcuda::wmma::tile_s
     nvcuda::wmma::sim_store(to, tile, ld, true);
 }
 
-enum { SHARED_WITHOUT_ASKING = 48 << 10 };
-
 /* The first of a launch's arguments as they are spelt, and where the launch is: "NAME (FILE:LINE)". Stays. */
 const char *sim_kernel_name(const char *arguments, const char *file, int line);
 
+/* `allow`: device.cuh's allow_shared(). */
 template <class... P, class... A>
-static cudaError_t sim_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                              cudaStream_t stream, A... a)
+static cudaError_t sim_launch(const char *name, cudaError_t (*allow)(const void *), void (*kernel)(P...), dim3 grid,
+                              dim3 block, size_t shared_bytes, cudaStream_t stream, A... a)
 {
-    cudaError_t e = cudaSuccess;
-    if (shared_bytes > SHARED_WITHOUT_ASKING)
-        e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    const void *const function = reinterpret_cast<const void *>(kernel);
+    cudaError_t e = shared_bytes > SIM_SHARED_WITHOUT_ASKING ? allow(function) : cudaSuccess;
     if (e == cudaSuccess)
         e = sim_check_launch(grid, block, shared_bytes);
+    if (e == cudaSuccess)
+        e = sim_check_shared(function, shared_bytes);
     if (e != cudaSuccess)
         return e;
     const std::tuple<P...> arguments{P(a)...};
@@ -142,6 +142,6 @@ static cudaError_t sim_launch(const char *name, void (*kernel)(P...), dim3 grid,
                        [=] { sim_run_grid(name, grid, block, shared_bytes, [&] { std::apply(kernel, arguments); }); });
 }
 
-#define launch(...) sim_launch(sim_kernel_name(#__VA_ARGS__, __FILE__, __LINE__), __VA_ARGS__)
+#define launch(...) sim_launch(sim_kernel_name(#__VA_ARGS__, __FILE__, __LINE__), allow_shared, __VA_ARGS__)
 
 #endif

@@ -296,6 +296,8 @@ cudaError_t cudaFree(void *devPtr)
         if (found == m.blocks.end())
             return misuse(cudaErrorInvalidValue, "cudaFree: %p is not a block", devPtr);
         const block b = found->second;
+        if (!is_idle(b.device))
+            misuse(cudaSuccess, "cudaFree: device %d has work to do, and CUDA does not promise to wait", b.device);
         const cudaError_t code = finish_device(b.device);
         m.blocks.erase(b.at);
         m.devices[(size_t)b.device].used -= round_up(b.bytes, ALIGNMENT);

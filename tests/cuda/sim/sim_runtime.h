@@ -62,8 +62,9 @@ struct block {
 };
 
 struct device {
-    cudaError_t sticky = cudaSuccess; /* what every call returns since a fault */
-    uint64_t used = 0;                /* bytes of memory */
+    cudaError_t sticky = cudaSuccess;           /* what every call returns since a fault */
+    uint64_t used = 0;                          /* bytes of memory */
+    std::map<const void *, int> shared_allowed; /* to a kernel, bytes */
     int streams_made = 0;
 };
 
@@ -236,6 +237,7 @@ cudaError_t find_event(const char *entry_point, cudaEvent_t handle, CUevent_st *
 
 /* Puts an operation on a stream, or into what is being captured on it. */
 cudaError_t put(CUstream_st *s, operation op);
+bool is_idle(int device);
 /* That all work of a device, or of a stream, is done. Returns what the device then says. */
 cudaError_t finish_device(int device);
 cudaError_t finish_stream(CUstream_st *s);

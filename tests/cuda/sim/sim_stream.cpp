@@ -115,13 +115,16 @@ cudaError_t finish_stream(CUstream_st *s)
     return the_machine().devices[(size_t)s->device].sticky;
 }
 
+bool is_idle(int device)
+{
+    bool idle = true;
+    for_each_stream([&](const CUstream_st *s) { idle &= s->device != device || s->queue.empty(); });
+    return idle;
+}
+
 cudaError_t finish_device(int device)
 {
-    run_until([&] {
-        bool idle = true;
-        for_each_stream([&](const CUstream_st *s) { idle &= s->device != device || s->queue.empty(); });
-        return idle;
-    });
+    run_until([&] { return is_idle(device); });
     return the_machine().devices[(size_t)device].sticky;
 }
 
