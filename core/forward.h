@@ -27,6 +27,11 @@ uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, int64_
 uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *placement, int64_t max_tokens);
 int64_t pol_forward_max_tokens(const pol_forward *f);
 int64_t pol_forward_max_pending(const pol_forward *f); /* passes that may be queued; one more settles first */
+bool pol_forward_is_full(const pol_forward *f);        /* as many are, and have not set out */
+
+/* A part of what pol_forward_settle() does before it waits: of a streamed model the passes that are queued go through
+ * one layer. *more: there are other parts. For who has several devices to keep busy. A failure drops all. */
+pol_status pol_forward_advance(pol_forward *f, bool *more);
 pol_model *pol_forward_model(const pol_forward *f);
 
 #endif

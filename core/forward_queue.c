@@ -78,7 +78,7 @@ static pol_status compute(pol_forward *f)
 
 static pol_status queue(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {
-    if (f->n_pending == f->max_pending)
+    if (f->n_pending == f->max_pending || f->n_visited) /* those that have set out take no one along */
         POL_TRY(pol_forward_settle(f));
     const int64_t i = f->n_pending;
     POL_TRY(pol_forward_put_ids(f, ids, B, S));
@@ -118,10 +118,20 @@ pol_status pol_forward_queue(pol_forward *f, const int32_t *ids, int64_t B, int6
     return s;
 }
 
+pol_status pol_forward_advance(pol_forward *f, bool *more)
+{
+    const int32_t visits = f->m->visits && f->n_pending ? pol_forward_visits(f) : 0;
+    const pol_status s = f->n_visited < visits ? pol_forward_visit(f, f->n_visited++) : POL_OK;
+    *more = s == POL_OK && f->n_visited < visits;
+    if (s < 0)
+        pol_forward_drop(f);
+    return s;
+}
+
 static pol_status wait_for_values(pol_forward *f)
 {
-    if (f->m->visits)
-        POL_TRY(pol_forward_visit_layers(f));
+    for (bool more = true; more;)
+        POL_TRY(pol_forward_advance(f, &more));
     const pol_status s = pol_sync(f->m->be);
     f->in_flight = false;
     return s;
@@ -134,15 +144,16 @@ pol_status pol_forward_settle(pol_forward *f)
     const pol_status s = wait_for_values(f);
     for (int64_t i = 0; s == POL_OK && i < f->n_pending; i++)
         hand_out(&f->pending[i], f->nll_host + i * f->max_tokens);
-    f->n_pending = 0;
+    pol_forward_drop(f);
     return s;
 }
 
 /* Values that are still on their way arrive in nll_host and stay there: rows are filled in the order of the calls, so
  * that a later pass may use them again. */
-void pol_forward_drop(pol_forward *f) { f->n_pending = 0; }
+void pol_forward_drop(pol_forward *f) { f->n_pending = f->n_visited = 0; }
 
 int64_t pol_forward_max_pending(const pol_forward *f) { return f->max_pending; }
+bool pol_forward_is_full(const pol_forward *f) { return f->n_pending == f->max_pending && !f->n_visited; }
 
 pol_status pol_forward_nll(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {

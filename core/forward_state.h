@@ -42,7 +42,8 @@ struct pol_forward {
     pol_pending pending[POL_MAX_CELLS];
     float *nll_host; /* [max_pending, T]: their values, a row each, when the device has been waited for */
     int64_t n_pending;
-    bool in_flight; /* the device may still write to nll_host */
+    int32_t n_visited; /* of a streamed model: visits that the pending passes have been taken through */
+    bool in_flight;    /* the device may still write to nll_host */
 };
 
 /* Rows of the vocabulary that go by at a time. */
@@ -66,8 +67,9 @@ pol_status pol_forward_mlp_of(pol_forward *f, const pol_layer_weights *w, const 
 pol_status pol_forward_score(pol_forward *f, int64_t i);
 
 /* Of a streamed model. The pass under way, which will be pending pass i: its ids are embedded, its mask is noted. And
- * all pending passes are taken through the layers. */
+ * what all pending passes are taken through, one after the other: the layers, then their scores. */
 pol_status pol_forward_note_cell(pol_forward *f, int64_t i);
-pol_status pol_forward_visit_layers(pol_forward *f);
+int32_t pol_forward_visits(const pol_forward *f); /* how many these are */
+pol_status pol_forward_visit(pol_forward *f, int32_t i);
 
 #endif

@@ -61,13 +61,18 @@ static pol_status visit(pol_forward *f, int32_t layer)
     return POL_OK;
 }
 
-pol_status pol_forward_visit_layers(pol_forward *f)
+static pol_status score_all(pol_forward *f)
 {
-    for (int32_t l = 0; l < f->m->config.n_layers; l++)
-        POL_TRY(visit(f, l));
     for (int64_t i = 0; i < f->n_pending; i++) {
         take_up(f, i);
         POL_TRY(pol_forward_score(f, i));
     }
     return POL_OK;
+}
+
+int32_t pol_forward_visits(const pol_forward *f) { return f->m->config.n_layers + 1; }
+
+pol_status pol_forward_visit(pol_forward *f, int32_t i)
+{
+    return i < f->m->config.n_layers ? visit(f, i) : score_all(f);
 }

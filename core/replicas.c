@@ -79,16 +79,37 @@ pol_status pol_replicas_follow_first(pol_replicas *r)
     return s;
 }
 
+/* All that is queued is under way on every device before any of them is waited for. Layer by layer, because a host that
+ * is far ahead of a device has to wait for it. */
+static pol_status set_out(pol_replicas *r)
+{
+    for (bool left = true; left;) {
+        left = false;
+        for (int64_t i = 0; i < r->n; i++) {
+            bool more;
+            POL_TRY(pol_replicas_on(r, i, pol_forward_advance(r->of[i].forward, &more)));
+            left |= more;
+        }
+    }
+    return POL_OK;
+}
+
 pol_status pol_replicas_queue(pol_replicas *r, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {
     const int64_t i = r->next;
+    pol_forward *f = r->of[i].forward;
+    pol_status s = pol_forward_is_full(f) ? set_out(r) : POL_OK;
+    if (s == POL_OK)
+        s = pol_replicas_on(r, i, pol_forward_queue(f, ids, B, S, nll, loss));
     r->next = (i + 1) % r->n;
-    return pol_replicas_on(r, i, pol_forward_queue(r->of[i].forward, ids, B, S, nll, loss));
+    if (s < 0)
+        pol_replicas_drop(r);
+    return s;
 }
 
 pol_status pol_replicas_settle(pol_replicas *r)
 {
-    pol_status s = POL_OK;
+    pol_status s = set_out(r);
     for (int64_t i = 0; s == POL_OK && i < r->n; i++)
         s = pol_replicas_on(r, i, pol_forward_settle(r->of[i].forward));
     if (s < 0)

@@ -38,8 +38,9 @@ pol_status pol_replicas_follow_first(pol_replicas *r);
  * several. */
 pol_status pol_replicas_on(const pol_replicas *r, int64_t i, pol_status s);
 
-/* pol_forward_queue, _settle and _drop, on the replicas in turn. Settling begins the next round with the first, so that
- * equal rounds are dealt out equally. */
+/* pol_forward_queue, _settle and _drop, on the replicas in turn; a failure on one of them drops what all have. No
+ * device is waited for before all have their work. Settling begins the next round with the first, so that equal rounds
+ * are dealt out equally. */
 pol_status pol_replicas_queue(pol_replicas *r, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss);
 pol_status pol_replicas_settle(pol_replicas *r);
 void pol_replicas_drop(pol_replicas *r);

@@ -7,7 +7,10 @@
 #include "pollard/score.h"
 #include "tests/test.h"
 
-enum { MOST = 3, S = 16, BATCH = 2, PASSES = 7, MASKS = 4 };
+enum { MOST = 3, S = 16, BATCH = 2, PASSES = 7, MASKS = 4, CELLS = 5 };
+
+/* Which device is small. */
+enum { NONE = -1, ALL = -2 };
 
 typedef struct team {
     pol_context *ctx;
@@ -21,7 +24,8 @@ typedef struct team {
     int64_t units;
 } team;
 
-/* What the devices are asked for, in order: "p1" a pass on device 1, "w1" it is waited for. */
+/* What the devices are asked for, in order: "l1" layers are sent to device 1, "p1" the end of a pass on it, "w1" it is
+ * waited for. */
 static char trace[1024];
 static const pol_ops *below;
 static int broken = -1; /* the device whose passes and changes of mask fail */
@@ -39,6 +43,15 @@ static pol_status traced_sync(pol_backend *be)
     return be->info.index == lost ? pol_fail(be->ctx, POL_EDEVICE, "planted") : below->sync(be);
 }
 
+static pol_status traced_stream_in(pol_backend *be, pol_buf *dst, const void *src, int64_t n)
+{
+    char now[8];
+    const size_t said = strlen(trace), length = (size_t)sprintf(now, "l%d ", be->info.index);
+    if (said < length || strcmp(trace + said - length, now) != 0) /* a layer is several buffers */
+        strcat(trace, now);
+    return below->stream_in(be, dst, src, n);
+}
+
 static pol_status failing_swap(pol_backend *be, const pol_swap_args *a, int64_t n)
 {
     return be->info.index == broken ? pol_fail(be->ctx, POL_EDEVICE, "planted") : below->swap_units(be, a, n);
@@ -54,24 +67,26 @@ static void open_devices(team *t, int64_t n)
         t->ops[i].nll = traced_nll;
         t->ops[i].sync = traced_sync;
         t->ops[i].swap_units = failing_swap;
+        t->ops[i].stream_in = traced_stream_in;
         t->devices[i]->ops = &t->ops[i];
         t->devices[i]->info.index = (int32_t)i;
     }
 }
 
-/* Memory as planned; the device `small` has no room for all layers at once, which then visit it. */
+/* Memory as planned; a device that is small has no room for all layers at once, which then visit it. */
 static void plan(team *t, int64_t n, int64_t small)
 {
-    const pol_memory_request r = {.max_tokens = BATCH * S, .max_seq_len = S, .cells = 5};
+    const pol_memory_request r = {.max_tokens = BATCH * S, .max_seq_len = S, .cells = CELLS};
     for (int64_t i = 0; i < n; i++) {
         pol_memory *m = &t->memory[i];
+        const bool is_small = i == small || small == ALL;
         pol_memory_plan(pol_source_config(t->src), t->devices[i], &r, m);
-        if (i == small) {
+        if (is_small) {
             t->devices[i]->info.host_memory = false;
             t->devices[i]->info.memory_bytes = m->weight_bytes + m->activation_bytes - 1;
             pol_memory_plan(pol_source_config(t->src), t->devices[i], &r, m);
         }
-        assert_int_equal(m->placement.streamed, i == small);
+        assert_int_equal(m->placement.streamed, is_small);
     }
 }
 
@@ -100,7 +115,7 @@ static void open_team_with(team *t, int64_t n, int64_t small)
     trace[0] = 0;
 }
 
-static void open_team(team *t, int64_t n) { open_team_with(t, n, -1); }
+static void open_team(team *t, int64_t n) { open_team_with(t, n, NONE); }
 
 static void close_team(team *t)
 {
@@ -144,6 +159,24 @@ static void test_dealt_in_turn(void **state)
     close_team(&t);
 }
 
+/* Devices that layers visit work side by side: none is waited for before all have their work, layer by layer, nor where
+ * there is no room for more passes. */
+static void test_visits_side_by_side(void **state)
+{
+    (void)state;
+    team t;
+    double loss[MASKS * PASSES * BATCH];
+    open_team_with(&t, 2, ALL);
+    step(&t, 1, loss);
+    assert_string_equal(trace, "l0 l1 l0 l1 l0 l1 p0 p0 p1 p1 w0 w1 ");
+    trace[0] = 0;
+    step(&t, 3, loss); /* six on each */
+    assert_string_equal(trace, "l0 l1 l0 l1 l0 l1 p0 p0 p0 p0 p0 p1 p1 p1 p1 p1 w0 l0 w1 l1 l0 l1 l0 l1 p0 p1 w0 w1 ");
+    for (int i = 0; i < MASKS * 3 * BATCH; i++)
+        assert_true(loss[i] > 0);
+    close_team(&t);
+}
+
 static void test_evaluation_is_dealt_too(void **state)
 {
     (void)state;
@@ -179,7 +212,7 @@ static void test_no_bit_tells(void **state)
     enum { LOSSES = MASKS * (PASSES + 1) * BATCH, UNITS = 4096 };
     static const struct {
         int64_t n, small;
-    } teams[] = {{1, -1}, {2, -1}, {3, -1}, {3, 1}, {2, 0}};
+    } teams[] = {{1, NONE}, {2, NONE}, {3, NONE}, {3, 1}, {2, 0}, {2, ALL}};
     static double loss[POL_COUNT(teams)][LOSSES];
     static float metric[POL_COUNT(teams)][UNITS];
     static int32_t order[POL_COUNT(teams)][UNITS];
@@ -238,7 +271,6 @@ static void test_failures_name_the_device(void **state)
     for (int i = 0; i < 2; i++)
         assert_ok(t.ctx, pol_replicas_queue(&t.r, t.ids, BATCH, S, NULL, loss + i * BATCH));
     assert_fails(t.ctx, pol_replicas_queue(&t.r, t.ids, BATCH, S, NULL, loss + 2 * BATCH), POL_EDEVICE, named);
-    pol_replicas_drop(&t.r);
     assert_ok(t.ctx, pol_replicas_settle(&t.r));
     for (int i = 0; i < 3 * BATCH; i++)
         assert_true(loss[i] == -1); /* what was dropped is never written */
@@ -280,7 +312,7 @@ static void test_no_room_on_the_second(void **state)
     assert_int_equal(pol_context_new(NULL, &t.ctx), POL_OK);
     assert_ok(t.ctx, pol_source_open(t.ctx, test_file("models/trained"), &t.src));
     open_devices(&t, 2);
-    plan(&t, 2, -1);
+    plan(&t, 2, NONE);
     t.ops[0].buf_new = t.ops[1].buf_new = no_room;
     assert_fails(t.ctx, pol_replicas_open(t.src, t.devices, t.memory, 2, BATCH * S, S, &t.r), POL_ENOMEM, "cpu 1 (");
     assert_null(t.r.of);
@@ -293,6 +325,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dealt_in_turn),
+        cmocka_unit_test(test_visits_side_by_side),
         cmocka_unit_test(test_evaluation_is_dealt_too),
         cmocka_unit_test(test_no_bit_tells),
         cmocka_unit_test(test_one_order),
