@@ -9,14 +9,23 @@ pol_backend *open_cpu(pol_context *ctx)
     return be;
 }
 
-void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden, int64_t B,
-                int64_t S)
+void load_placed(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const pol_placement *placement,
+                 int64_t B, int64_t S)
 {
     *m = (loaded){.ctx = ctx, .be = be};
     assert_ok(ctx, pol_source_open(ctx, model, &m->src));
-    assert_ok(ctx, pol_model_load(m->src, be, NULL, &m->model));
+    assert_ok(ctx, pol_model_load(m->src, be, placement, &m->model));
     assert_ok(ctx, pol_forward_new(m->model, B * S, S, &m->forward));
     m->units = pol_model_units(m->model);
+    const int32_t vocab = pol_model_config(m->model)->vocab;
+    for (int32_t i = 0; i < GOLDEN_B * GOLDEN_S; i++)
+        m->ids[i] = (i * 37 + i / 11) % vocab;
+}
+
+void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden, int64_t B,
+                int64_t S)
+{
+    load_placed(m, ctx, be, model, NULL, B, S);
     assert_ok(ctx, pol_json_read(ctx, golden, 1 << 24, &m->golden));
     const json_t *ids = json_object_get(m->golden, "ids");
     assert_int_equal(json_array_size(ids), GOLDEN_B);

@@ -16,11 +16,15 @@ typedef struct loaded {
     pol_model *model;
     pol_forward *forward;
     const pol_units *units;
-    json_t *golden;
+    json_t *golden; /* NULL: none */
     int32_t ids[GOLDEN_B * GOLDEN_S];
 } loaded;
 
-/* `model`: a path; `golden`: its golden.json. Room for B sequences of S tokens and no more. Takes the backend over. */
+/* `model`: a path; `placement` may be NULL. Room for B sequences of S tokens and no more; ids of no meaning. Takes the
+ * backend over. */
+void load_placed(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const pol_placement *placement,
+                 int64_t B, int64_t S);
+/* Resident, with the ids and losses of `golden`, its golden.json. */
 void load_model(loaded *m, pol_context *ctx, pol_backend *be, const char *model, const char *golden, int64_t B,
                 int64_t S);
 /* models/NAME. */

@@ -1,10 +1,11 @@
-/* sim_product.cpp - the product that stands for cuBLASLt's: exact products of bf16, summed in f64, rounded once. */
+/* sim_product.cpp - the product that stands for cuBLASLt's: each sum as by matrix units (sim_sum.h), from end to end. */
 #include <cstring>
 #include <vector>
 
 #include <cuda_bf16.h>
 
 #include "sim_lt.h"
+#include "sim_sum.h"
 
 namespace sim
 {
@@ -35,22 +36,6 @@ static std::vector<float> unpacked(const void *at, const matrix_layout &l, bool 
     return out;
 }
 
-static double dot(const float *x, const float *y, uint64_t n)
-{
-    enum { LANES = 8 };
-    double sums[LANES] = {};
-    uint64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int lane = 0; lane < LANES; lane++)
-            sums[lane] += (double)x[i + lane] * y[i + lane];
-    double sum = 0;
-    for (; i < n; i++)
-        sum += (double)x[i] * y[i];
-    for (double s : sums)
-        sum += s;
-    return sum;
-}
-
 void run_product(const product &p)
 {
     const bool a_by_columns = p.form.transpose_a == CUBLAS_OP_T, b_by_columns = p.form.transpose_b == CUBLAS_OP_N;
@@ -58,10 +43,10 @@ void run_product(const product &p)
     const uint64_t k = a_by_columns ? p.a.rows : p.a.cols;
     for (uint64_t i = 0; i < p.d.rows; i++)
         for (uint64_t j = 0; j < p.d.cols; j++) {
-            double x = p.alpha * dot(&rows[i * k], &columns[j * k], k);
+            float x = p.alpha * sum_of_products(&rows[i * k], &columns[j * k], k);
             if (p.beta != 0)
-                x += (double)p.beta * element(p.at_c, p.c, p.c.index(i, j));
-            set_element(p.at_d, p.d, p.d.index(i, j), (float)x);
+                x += p.beta * element(p.at_c, p.c, p.c.index(i, j));
+            set_element(p.at_d, p.d, p.d.index(i, j), x);
         }
 }
 
