@@ -6,6 +6,7 @@
 #include <cuda_bf16.h>
 
 #include "sim_check.h"
+#include "sim_sum.h"
 
 static int fresh(void **)
 {
@@ -344,10 +345,32 @@ static void products_fail_as_planned(void **)
     assert_string_equal(cublasLtGetStatusString(CUBLAS_STATUS_NOT_SUPPORTED), "the functionality is not supported");
 }
 
+/* Of sums whose largest term is 1 the last of 25 bits is 2^-24, of their result's 24 bits 2^-23. */
+static void sums_are_cut_off(void **)
+{
+    const float half[] = {1, 0x1p-24f, 0x1p-24f}, quarter[] = {1, 0x1p-25f, 0x1p-25f, 0x1p-25f, 0x1p-25f};
+    const float more[] = {1, 0x1.8p-24f}, less[] = {-1, -0x1.8p-24f}, with_nan[] = {1, NAN}, with_inf[] = {1, INFINITY};
+    const float ones[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, tiny[] = {0x1p-149f, 0x1p-148f};
+    const float later[] = {1, 0, 0, 0, 0, 0, 0, 0, 0x1p-24f, 0x1p-24f}, apart[] = {0x1p-24f, 0, 0, 0, 0, 0, 0, 0, 1};
+    assert_float(sim::sum_of_products(ones, half, 3), 1 + 0x1p-23);
+    assert_float(sim::sum_of_products(ones, half, 2), 1);
+    assert_float(sim::sum_of_products(ones, quarter, 5), 1);
+    assert_float(sim::sum_of_products(ones, more, 2), 1); /* rounded it would be 1 + 2^-23 */
+    assert_float(sim::sum_of_products(ones, less, 2), -1);
+    assert_float(sim::sum_of_products(ones, later, 10), 1 + 0x1p-23);
+    assert_float(sim::sum_of_products(ones, apart, 9), 1); /* the sum of the first 8 is small */
+    assert_float(sim::sum_of_products(ones, ones, 11), 11);
+    assert_float(sim::sum_of_products(ones, tiny, 2), 0x1.8p-148);
+    assert_float(sim::sum_of_products(ones, ones, 0), 0);
+    assert_true(std::isnan(sim::sum_of_products(ones, with_nan, 2)));
+    assert_float(sim::sum_of_products(ones, with_inf, 2), INFINITY);
+}
+
 int main()
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fresh, all_released)
     const struct CMUnitTest tests[] = {
+        TEST(sums_are_cut_off),
         TEST(products_are_right_and_touch_nothing_else),
         TEST(without_beta_the_result_is_not_read),
         TEST(products_wait_on_their_stream),

@@ -19,7 +19,12 @@ typedef struct op_spec {
     /* Where the result is a sum of so many terms of either sign, one after the other in f32: what that adds to the
      * tolerance. Term j is rounded with the sum so far, whose square is j/k of the result's on average, to e of it at
      * most: squares of errors add up to e^2 (1 + ... + k) / k = e^2 k/2 of the result's. The largest of some thousand
-     * errors is within 6 times their root mean square. */
+     * errors is within 6 times their root mean square.
+     *
+     * Where activations have 16 bits, matrix units may add the terms up, 8 at a time and more. They cut off what f32
+     * does not hold, e of the sum so far on average and always towards 0: with sums S after each of n steps the errors
+     * add up to e (S_1 + ... + S_n), the square of which is e^2 n^2/3 of the result's. Fasi, Higham, Mikaitis and
+     * Pranesh 2021, Numerical behavior of NVIDIA tensor cores. */
     int64_t (*terms)(const op_case *c);
 } op_spec;
 
@@ -31,22 +36,23 @@ static int64_t terms_gate_up(const op_case *c) { return 6 * c->C; }
 /* The most by which rounding to a type of 16 bits changes a number, relative to it. f32 is in nmse and max. */
 static double roundoff(pol_dtype type) { return type == POL_BF16 ? 0x1p-8 : type == POL_F16 ? 0x1p-11 : 0; }
 
-static double nmse_in_f32(const op_spec *spec, const op_case *c)
+/* `u`: roundoff() of activations. */
+static double nmse_in_f32(const op_spec *spec, const op_case *c, double u)
 {
-    const double e = 0x1p-24;
-    return spec->nmse + (spec->terms ? e * e * (double)spec->terms(c) / 2 : 0);
+    const double e = 0x1p-24, k = spec->terms ? (double)spec->terms(c) : 0, steps = u > 0 ? k / 8 : 0;
+    return spec->nmse + e * e * (k / 2 + steps * steps / 3);
 }
 
 static double nmse_of(const op_spec *spec, const op_case *c, double u)
 {
-    const double root = sqrt(nmse_in_f32(spec, c)) + spec->own * u;
-    return u > 0 ? root * root : nmse_in_f32(spec, c);
+    const double root = sqrt(nmse_in_f32(spec, c, u)) + spec->own * u;
+    return u > 0 ? root * root : nmse_in_f32(spec, c, u);
 }
 
 /* Beyond the `own` part, which is relative to an element. */
 static double max_of(const op_spec *spec, const op_case *c, double u)
 {
-    return spec->max + (spec->terms ? 6 * sqrt(nmse_in_f32(spec, c)) : 0) + spec->rms * u;
+    return spec->max + (spec->terms ? 6 * sqrt(nmse_in_f32(spec, c, u)) : 0) + spec->rms * u;
 }
 
 static int64_t out_TC(const op_case *c) { return c->T * c->C; }

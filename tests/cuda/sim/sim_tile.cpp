@@ -2,6 +2,7 @@
 #include <mma.h>
 
 #include "sim_engine.h"
+#include "sim_sum.h"
 
 using namespace nvcuda::wmma;
 
@@ -55,14 +56,14 @@ void nvcuda::wmma::sim_multiply(void *const lane[LANES])
             const int at = sim_tile_element(matrix_a::number, l, i), bt = sim_tile_element(matrix_b::number, l, i);
             const int ct = sim_tile_element(accumulator::number, l, i);
             a[at / SIDE][at % SIDE] = __bfloat162float(f->a[i]);
-            b[bt / SIDE][bt % SIDE] = __bfloat162float(f->b[i]);
+            b[bt % SIDE][bt / SIDE] = __bfloat162float(f->b[i]); /* by columns */
             d[ct / SIDE][ct % SIDE] = f->c[i];
         }
     }
     for (int m = 0; m < SIDE; m++)
-        for (int k = 0; k < SIDE; k++)
-            for (int n = 0; n < SIDE; n++)
-                d[m][n] += a[m][k] * b[k][n];
+        for (int n = 0; n < SIDE; n++)
+            for (int k = 0; k < SIDE; k += sim::AT_ONCE)
+                d[m][n] = sim::add_products(d[m][n], &a[m][k], &b[n][k]);
     for (int l = 0; l < LANES; l++)
         for (int i = 0; i < OF_A_LANE; i++) {
             const int at = sim_tile_element(accumulator::number, l, i);
