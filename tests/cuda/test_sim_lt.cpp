@@ -348,10 +348,11 @@ static void products_fail_as_planned(void **)
 /* Of sums whose largest term is 1 the last of 25 bits is 2^-24, of their result's 24 bits 2^-23. */
 static void sums_are_cut_off(void **)
 {
-    const float half[] = {1, 0x1p-24f, 0x1p-24f}, quarter[] = {1, 0x1p-25f, 0x1p-25f, 0x1p-25f, 0x1p-25f};
+    const float half[] = {1, 0x1p-24f, 0x1p-24f, 0x1p-24f}, quarter[] = {1, 0x1p-25f, 0x1p-25f, 0x1p-25f, 0x1p-25f};
     const float more[] = {1, 0x1.8p-24f}, less[] = {-1, -0x1.8p-24f}, with_nan[] = {1, NAN}, with_inf[] = {1, INFINITY};
     const float ones[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, tiny[] = {0x1p-149f, 0x1p-148f};
     const float later[] = {1, 0, 0, 0, 0, 0, 0, 0, 0x1p-24f, 0x1p-24f}, apart[] = {0x1p-24f, 0, 0, 0, 0, 0, 0, 0, 1};
+    assert_float(sim::sum_of_products(ones, half, 4), 1 + 0x1p-23); /* rounded it would be 1 + 2^-22 */
     assert_float(sim::sum_of_products(ones, half, 3), 1 + 0x1p-23);
     assert_float(sim::sum_of_products(ones, half, 2), 1);
     assert_float(sim::sum_of_products(ones, quarter, 5), 1);
