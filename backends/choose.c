@@ -149,8 +149,8 @@ pol_status pol_devices_choose(pol_context *ctx, const char *backend, const char 
                               int64_t n, const pol_device_info **out, int64_t *n_out)
 {
     *n_out = 0;
-    if (!devices)
-        return choose_next(ctx, backend, NULL, list, n, out, n_out);
+    if (!devices || count(has_name, devices, list, n)) /* a name may have commas */
+        return choose_next(ctx, backend, devices, list, n, out, n_out);
     if (strcmp(devices, ALL) == 0)
         return choose_all(ctx, backend, list, n, out, n_out);
     pol_status s = POL_OK;

@@ -87,7 +87,7 @@ static void cpu_close(pol_backend *be) { pol_free(be->ctx, be); }
     {                                                                                                                  \
         .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free,                 \
         .upload = cpu_upload, .download = cpu_download, .download_later = cpu_download, .sync = cpu_sync,              \
-        .close = cpu_close, .host_new = cpu_host_new, .host_free = cpu_host_free, .stream_in = cpu_stream,                \
+        .close = cpu_close, .host_new = cpu_host_new, .host_free = cpu_host_free, .stream_in = cpu_stream,             \
         .stream_wait = cpu_stream_wait, .gemm_scratch = gemm_scratch_none,                                             \
         .attention_scratch = attention_scratch_##suffix, .nll_scratch = nll_scratch_##suffix, .embed = embed_##suffix, \
         .rmsnorm = rmsnorm_##suffix, .project = project_##suffix, .project_add = project_add_##suffix,                 \

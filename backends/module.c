@@ -112,7 +112,7 @@ pol_status pol_module_open(pol_context *ctx, pol_backend_summary *about, const c
                            const pol_backend_driver **out)
 {
     char file[64], *path = NULL;
-    const char *folder = getenv("POLLARD_MODULE_DIR");
+    const char *named = getenv("POLLARD_MODULE_DIR"), *folder = named && *named ? named : NULL;
     *out = NULL;
     snprintf(file, sizeof file, "libpollard-%s.so", about->name);
     POL_TRY(folder ? find_in(ctx, folder, file, &path) : find_beside(ctx, file, &path));

@@ -35,6 +35,12 @@ void help_bench(void);
 /* Choices of options, by the number of pol_text_format and pol_bos. */
 extern const char *const cli_text_formats[], *const cli_bos_choices[];
 
+/* Help texts of options that several commands have. */
+#define CLI_BACKEND_HELP "cuda, opencl, cpu, or auto: the first of these with a device that is no CPU, else cpu (auto)"
+#define CLI_MEMORY_LIMIT_HELP                                                                                         \
+    "memory that may be taken (what is free; of a device's own: all); what needs more is refused, but with cuda the " \
+    "layers of a model that is too large visit the device one after the other"
+
 /* Prints the context's error as one line and gives the exit code that belongs to the status. */
 int cli_failed(pol_context *ctx, const char *command, pol_status s);
 int cli_usage(const char *command, const char *what);

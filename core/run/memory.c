@@ -43,6 +43,7 @@ static void stream(const pol_config *c, pol_backend *be, const pol_memory_reques
         return;
     place(c, be, r, (pol_placement){true, 1}, &least);
     m->streamed_bytes = device_need(&least);
+    m->streamed_weight_bytes = least.weight_bytes;
     if (device_need(m) <= m->device_bytes || m->streamed_bytes > m->device_bytes)
         return;
     int64_t cells = pol_max_i64(1, pol_min_i64(r->cells, POL_MAX_CELLS));
@@ -54,13 +55,15 @@ static void stream(const pol_config *c, pol_backend *be, const pol_memory_reques
 void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_request *r, pol_memory *out)
 {
     const pol_device_info *d = &be->info;
+    const bool limited = r->limit && r->limit < d->memory_bytes && !d->host_memory;
     *out = (pol_memory){
         .n_layers = c->n_layers,
         .largest_row = pol_model_largest_row(c, be),
         .largest_buffer = pol_forward_largest_buffer(c, be, r->max_tokens, r->max_seq_len),
         .weight_bits = (int32_t)(8 * pol_dtype_size(be->weight_dtype)),
         .shared = d->host_memory,
-        .device_bytes = r->limit && r->limit < d->memory_bytes && !d->host_memory ? r->limit : d->memory_bytes,
+        .limited = limited,
+        .device_bytes = limited ? r->limit : d->memory_bytes,
         .available_bytes = r->limit && d->host_memory ? r->limit : pol_memory_available(),
         .max_buffer_bytes = d->max_buffer_bytes,
     };
@@ -70,13 +73,14 @@ void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_requ
 
 pol_status pol_memory_reserve(pol_backend *be, const pol_memory *m) { return pol_reserve(be, device_need(m)); }
 
-/* Fewer tokens at a time are no help where the weights alone are too large. */
+/* Fewer tokens at a time are no help where the weights alone are too large, as little of them as there may be. */
 static const char *remedy(const pol_memory *m, uint64_t room)
 {
-    if (m->weight_bytes <= room || m->streamed_bytes)
+    if ((m->streamed_bytes ? m->streamed_weight_bytes : m->weight_bytes) <= room)
         return "a lower --batch or --seq-len needs less";
-    return m->weight_bits > 16 ? "--weights bf16 halves the weights, on a backend that takes it"
-                               : "a --device with more memory is needed";
+    if (m->weight_bits > 16)
+        return "--weights bf16 halves the weights, on a backend that takes it";
+    return m->limited ? "a higher --memory-limit is needed" : "a --device with more memory is needed";
 }
 
 static pol_status check_host(pol_context *ctx, const char *model, const pol_memory *m)
@@ -92,7 +96,7 @@ static pol_status check_host(pol_context *ctx, const char *model, const pol_memo
         return pol_fail(
             ctx, POL_ELIMIT,
             "%s: needs %s of the host's memory (weights, of which two layers at a time fit the device, %s), "
-            "%s are available; a --device with more memory is needed",
+            "%s are available; a --device with more memory is needed, or fewer devices",
             model, need, size(weights, m->pinned_bytes), there);
     if (!m->shared)
         return pol_fail(ctx, POL_ELIMIT,
@@ -111,10 +115,10 @@ static pol_status check_device(pol_context *ctx, const char *model, const pol_me
     if (m->streamed_bytes)
         snprintf(way, sizeof way, "; with layers that visit it one after the other it would need %s",
                  size(streamed, m->streamed_bytes));
-    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s on the device (weights %s, activations %s), which has %s%s; %s",
+    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s on the device (weights %s, activations %s), which %s %s%s; %s",
                     model, size(need, device_need(m)), size(weights, m->weight_bytes),
-                    size(activations, m->activation_bytes), size(there, m->device_bytes), way,
-                    remedy(m, m->device_bytes));
+                    size(activations, m->activation_bytes), m->limited ? "may have" : "has",
+                    size(there, m->device_bytes), way, remedy(m, m->device_bytes));
 }
 
 static pol_status check_buffers(pol_context *ctx, const char *model, const pol_memory *m)

@@ -75,10 +75,25 @@ static void name_devices(const pol_inputs *in, char out[POL_DEVICES_BYTES])
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+static int64_t all_step_passes(const pol_prune_settings *o)
+{
+    return divide_up(o->learn.sequences_per_mask, o->batch) * o->learn.mask_samples;
+}
+
 /* Passes that a device has of a step. */
 static int64_t step_passes(const pol_prune_settings *o, const pol_inputs *in)
 {
-    return divide_up(divide_up(o->learn.sequences_per_mask, o->batch) * o->learn.mask_samples, in->n_devices);
+    return divide_up(all_step_passes(o), in->n_devices);
+}
+
+static void warn_of_idle_devices(const pol_prune_settings *o, const pol_inputs *in)
+{
+    const int64_t passes = all_step_passes(o), idle = in->n_devices - passes;
+    if (o->learn.steps && idle > 0)
+        pol_log(in->ctx, POL_LOG_WARN,
+                "a step has %lld passes: %lld of %lld devices have none; a lower --batch makes more of a step with "
+                "several sequences a mask",
+                (long long)passes, (long long)idle, (long long)in->n_devices);
 }
 
 /* What device i needs, with `host` bytes besides. */
@@ -148,6 +163,7 @@ static pol_status plan_devices(const pol_prune_settings *o, const pol_inputs *in
     plan->n_devices = in->n_devices;
     plan->weights = pol_backend_weights(in->devices[0]);
     name_devices(in, plan->devices);
+    warn_of_idle_devices(o, in);
     return POL_OK;
 }
 

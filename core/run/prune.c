@@ -166,7 +166,7 @@ static pol_status restore(pol_job *r, const json_t *old)
     POL_TRY(pol_replicas_set_order(&r->replicas, r->ck.order));
     POL_TRY(pol_job_note_devices(r, old));
     r->begun = true;
-    return POL_OK;
+    return pol_job_write_json(r, "running"); /* a checkpoint is never of devices that the record does not name */
 }
 
 static bool checkpoint_due(const pol_job *r, int64_t step)
@@ -266,12 +266,21 @@ static pol_status work(pol_job *r, const json_t *old)
     return finish(r);
 }
 
-/* Weights of another type are another model: without a word about it a run keeps what it has. */
-static void keep_weights(pol_prune_settings *o, const json_t *old)
+/* Weights of another type are another model: without a word about it a run keeps what it has, which the backend of this
+ * call may not take. */
+static pol_status open_inputs(pol_job *r, const json_t *old)
 {
-    const char *was = json_string_value(json_object_get(json_object_get(old, "device"), "weights"));
-    if (was && (!o->backend.weights || !strcmp(o->backend.weights, pol_weight_names[0])))
-        o->backend.weights = was;
+    const json_t *device = json_object_get(old, "device");
+    const char *was = json_string_value(json_object_get(device, "weights"));
+    const bool keep = was && (!r->o.backend.weights || !strcmp(r->o.backend.weights, pol_weight_names[0]));
+    if (keep)
+        r->o.backend.weights = was;
+    const pol_status s = pol_inputs_open(r->ctx, &r->o, &r->in);
+    if (s != POL_EUNSUPPORTED || !keep)
+        return s;
+    const char *backend = json_string_value(json_object_get(device, "backend"));
+    return pol_fail(r->ctx, s, "%s; the run has been with --backend %s and --weights %s so far", pol_error_text(r->ctx),
+                    backend ? backend : "?", was);
 }
 
 /* Inputs and plan; and the record of what the folder holds (*old, yours; NULL where it is new), which this call must
@@ -282,9 +291,8 @@ static pol_status prepare(pol_job *r, json_t **old)
     if (pol_path_exists(r->folder.json)) {
         POL_TRY(pol_run_json_read(r->ctx, r->folder.json, old));
         r->saved = pol_path_exists(r->folder.checkpoint);
-        keep_weights(&r->o, *old);
     }
-    POL_TRY(pol_inputs_open(r->ctx, &r->o, &r->in));
+    POL_TRY(open_inputs(r, *old));
     POL_TRY(pol_plan_make(&r->o, &r->in, &plan));
     POL_TRY(pol_job_new_json(r, *old));
     if (*old)

@@ -24,7 +24,7 @@ typedef struct pol_device_info {
     char name[128];
     char platform[128];        /* the driver's, where a backend has several; else "" */
     pol_device_type type;      /* CPU: the host's processor, under whatever backend */
-    uint64_t memory_bytes;     /* in all; of a GPU that is open, what was free for buffers when it was opened */
+    uint64_t memory_bytes;     /* in all; of an open device of cuda, what was free for buffers when it was opened */
     uint64_t max_buffer_bytes; /* of one buffer */
     bool host_memory;          /* its memory is the host's */
     bool fp16;                 /* computes in half precision */

@@ -26,6 +26,7 @@ typedef struct pol_memory {
     uint64_t slot_bytes;                     /* where streamed: of the weights, for each of the two layers there */
     uint64_t pinned_bytes;                   /* where streamed: of the host's, for the weights of all layers */
     uint64_t streamed_bytes;                 /* on the device, if layers visited it, one pass a visit; 0: they cannot */
+    uint64_t streamed_weight_bytes;          /* weights among these */
     uint64_t host_bytes;                     /* besides, about */
     uint64_t largest_row;                    /* of the weights, which a device may hold in pieces of whole rows */
     uint64_t largest_buffer;                 /* of the activations, which are held whole */
@@ -35,6 +36,7 @@ typedef struct pol_memory {
     uint64_t device_bytes;     /* all that the device has, used or not; or less, by the limit */
     uint64_t available_bytes;  /* what is free of the host's */
     uint64_t max_buffer_bytes; /* of the device's, at a time */
+    bool limited;              /* device_bytes is the request's limit */
 } pol_memory;
 
 /* For pol_model_load() with out->placement, and pol_forward_new(). Takes nothing. */

@@ -7,9 +7,11 @@
  * FAKE_HOST      their memory is the host's
  * FAKE_METRIC    the device of that index fails when it is asked for statistics of activations
  * FAKE_BROKEN    the device of that index fails in its FAKE_PASS-th forward pass
+ * FAKE_KILLS     what fails there is the whole process
  *
  * FAKE_ABI, FAKE_OPS_SIZE and FAKE_VERSION make it one of another build.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -69,8 +71,11 @@ static pol_status fake_list(pol_context *ctx, pol_device_info *out, int64_t cap,
 static pol_status fake_nll(pol_backend *be, const pol_nll_args *a)
 {
     const int32_t i = be->info.index;
-    if (fakes[i].left && --fakes[i].left == 0)
+    if (fakes[i].left && --fakes[i].left == 0) {
+        if (setting("FAKE_KILLS", 0))
+            raise(SIGKILL);
         return pol_fail(be->ctx, POL_EDEVICE, "the fake is broken");
+    }
     return fakes[i].below->nll(be, a);
 }
 

@@ -1,22 +1,13 @@
 /* test_cli_several_devices.c - a run on several devices: the same as on one, but for who computes it. The devices are
  * those of fake.c. */
 #include "tests/cli/same_run.h"
+#include "tests/modules/fakes.h"
 
 /* Batches of two and of one, and no number of them that three devices share equally. */
 #define SETTINGS                                                                                         \
     "@model --data @calibration --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
     "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
     "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --quiet "
-
-static const char *const fakes[] = {"FAKE_DEVICES", "FAKE_ODD",    "FAKE_SMALL",  "FAKE_MEMORY",
-                                    "FAKE_HOST",    "FAKE_METRIC", "FAKE_BROKEN", "FAKE_PASS"};
-
-static int setup(void **state)
-{
-    for (size_t i = 0; i < sizeof fakes / sizeof fakes[0]; i++)
-        unsetenv(fakes[i]);
-    return cli_setup(state) || setenv("POLLARD_MODULE_DIR", POL_TEST_MODULES "/good", 1);
-}
 
 static void equal_bits_however_many(void **state)
 {
@@ -51,6 +42,7 @@ static void the_plan_is_of_each(void **state)
     json_decref(all);
     assert_call(t, 0, PLAN "--device all");
     assert_says(t->out, "plan    devices    cuda: 3 x Fake A\n");
+    assert_string_equal(t->err, "");
     assert_says(t->out, " on each device: weights ");
     assert_call(t, 0, PLAN "--backend cuda --device 1");
     assert_says(t->out, "plan    device     cuda 1: Fake A\n");
@@ -65,6 +57,18 @@ static void the_plan_is_of_each(void **state)
     assert_int_equal(whole(all, "device.index"), 1);
     assert_int_equal(whole(all, "device_bytes"), 33554432);
     json_decref(all);
+}
+
+/* Fewer passes a step than devices, two masks of one batch: it is said, unless nothing is learnt. */
+static void devices_without_work(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, PLAN "--device all --mask-samples 2");
+    assert_says(t->err, "a step has 2 passes: 1 of 3 devices have none; a lower --batch makes more");
+    assert_call(t, 0, PLAN "--device all --mask-samples 2 --sequences-per-mask 4 --batch 2");
+    assert_string_equal(t->err, "");
+    assert_call(t, 0, PLAN "--device all --mask-samples 2 --passes 0");
+    assert_string_equal(t->err, "");
 }
 
 /* Memory that is the host's is there once for all of them. */
@@ -162,6 +166,49 @@ static void resumed_on_others(void **state)
     assert_null(strstr(t->err, "goes on with"));
 }
 
+/* What a killed run has done on other devices is on record, since its checkpoint is of them. */
+static void killed_on_others(void **state)
+{
+    cli *t = *state;
+    begun(t, LOUD "--backend cuda");
+    setenv("FAKE_ODD", "0", 1);
+    setenv("FAKE_KILLS", "1", 1);
+    setenv("FAKE_BROKEN", "0", 1);
+    setenv("FAKE_PASS", "10", 1);
+    assert_call(t, 1000 + SIGKILL, LOUD "--resume --backend cuda");
+    unsetenv("FAKE_BROKEN");
+    json_t *run = load_json(t, "run/run.json");
+    assert_string_equal(text(run, "status"), "running");
+    assert_string_equal(text(run, "device.name"), "Fake B");
+    assert_int_equal(json_array_size(at(run, "earlier_devices")), 1);
+    json_decref(run);
+    unsetenv("FAKE_ODD");
+    assert_call(t, 0, LOUD "--resume --backend cuda");
+    assert_says(t->err, "goes on with cuda (Fake A, weights in f32), so far it was with cuda (Fake B, f32)");
+    run = load_json(t, "run/run.json");
+    assert_int_equal(json_array_size(at(run, "earlier_devices")), 2);
+    json_decref(run);
+}
+
+/* Weights stay as they were; a backend that does not take them so is refused with a word about where they are from. */
+static void resumed_where_weights_are_not_taken(void **state)
+{
+    cli *t = *state;
+    begun(t, LOUD "--backend cuda");
+    json_t *run = load_json(t, "run/run.json");
+    json_object_set_new(at(run, "device"), "weights", json_string("f16"));
+    char *record = json_dumps(run, JSON_INDENT(1));
+    spill_text(t, "run/run.json", record);
+    free(record);
+    json_decref(run);
+    refused(t, 3, LOUD "--resume --backend cpu",
+            "weights: the cpu backend has them in f32 alone (--weights f32), not in ",
+            "f16; the run has been with --backend cuda and --weights f16 so far");
+    refused(t, 3, LOUD "--resume --backend cpu --weights bf16", "not in bf16");
+    assert_null(strstr(t->err, "so far"));
+    assert_call(t, 0, LOUD "--resume --backend cpu --weights f32");
+}
+
 static void lists_that_make_no_sense(void **state)
 {
     cli *t = *state;
@@ -209,6 +256,10 @@ static void found_beside_the_library(void **state)
     copy(t, POL_TEST_MODULES "/good/libpollard-cuda.so", "pollard/libpollard-cuda.so");
     assert_call(t, 0, "devices");
     assert_says(t->out, "cuda    2  Fake A\n");
+    setenv("POLLARD_MODULE_DIR", "", 1); /* as if it were not set */
+    assert_call(t, 0, "devices");
+    assert_says(t->out, "cuda    2  Fake A\n");
+    unsetenv("POLLARD_MODULE_DIR");
     copy(t, POL_TEST_MODULES "/no_symbol/libpollard-cuda.so", "libpollard-cuda.so"); /* comes first */
     assert_call(t, 0, "devices");
     assert_says(t->out, "cuda    -  libpollard-cuda.so is no module of Pollard");
@@ -221,14 +272,17 @@ static void found_beside_the_library(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(equal_bits_however_many, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(the_plan_is_of_each, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(the_plan_is_of_all_where_memory_is_the_hosts, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(one_too_small_is_named, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(a_device_that_fails, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(resumed_on_others, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(lists_that_make_no_sense, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(found_beside_the_library, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(equal_bits_however_many, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_is_of_each, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(devices_without_work, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_is_of_all_where_memory_is_the_hosts, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(one_too_small_is_named, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_device_that_fails, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(resumed_on_others, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(killed_on_others, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(resumed_where_weights_are_not_taken, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(lists_that_make_no_sense, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(found_beside_the_library, fakes_setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

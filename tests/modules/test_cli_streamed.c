@@ -1,21 +1,13 @@
 /* test_cli_streamed.c - runs whose model does not fit the device: the numbers of those that do, and what is said about
  * them. The devices are those of fake.c. */
 #include "tests/cli/same_run.h"
+#include "tests/modules/fakes.h"
 
 /* Two passes of a mask, six of a step. */
 #define SETTINGS                                                                                         \
     "@model --data @calibration --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
     "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
     "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --backend cuda "
-
-static int setup(void **state)
-{
-    static const char *const fakes[] = {"FAKE_DEVICES", "FAKE_ODD",    "FAKE_SMALL",  "FAKE_MEMORY",
-                                        "FAKE_HOST",    "FAKE_METRIC", "FAKE_BROKEN", "FAKE_PASS"};
-    for (size_t i = 0; i < sizeof fakes / sizeof fakes[0]; i++)
-        unsetenv(fakes[i]);
-    return cli_setup(state) || setenv("POLLARD_MODULE_DIR", POL_TEST_MODULES "/good", 1);
-}
 
 static json_t *planned(cli *t, const char *device, int64_t limit)
 {
@@ -239,13 +231,13 @@ static void benchmark(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(equal_bits_wherever_the_weights_are, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(resumed_with_other_limits, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(the_plan_says_how, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(the_plan_of_two, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(too_little_for_two_layers, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(evaluation, setup, cli_teardown),
-        cmocka_unit_test_setup_teardown(benchmark, setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(equal_bits_wherever_the_weights_are, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(resumed_with_other_limits, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_says_how, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_plan_of_two, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(too_little_for_two_layers, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(evaluation, fakes_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(benchmark, fakes_setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

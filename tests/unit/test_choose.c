@@ -183,6 +183,7 @@ static void test_several(void **state)
     chosen_together("cuda", "h100, 0", list, CUDA, "3 0");
     chosen_together(NULL, "h100", list, N, "3");
     chosen_together("opencl", "2,pthread", &list[CUDA], OPENCL, "2 1");
+    chosen_together("opencl", "epyc, another driver's", &list[CUDA], OPENCL, "3"); /* a whole name, comma and all */
     refused_together("cuda", "0,1,0", list, CUDA, "device: cuda 0 (A100) is named twice");
     refused_together("cuda", "3,H100", list, CUDA, "device: cuda 3 (H100) is named twice");
     refused_together("cuda", "0,2", list, CUDA, "cuda 2 (K80) cannot be used: compute capability 3.7");

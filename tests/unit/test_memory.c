@@ -45,6 +45,8 @@ static void test_device_with_its_own_memory(void **state)
     expect(ctx, m, "which has 2.00 MiB; --weights bf16 halves the weights");
     m.weight_bits = 16;
     expect(ctx, m, "which has 2.00 MiB; a --device with more memory is needed");
+    m.limited = true;
+    expect(ctx, m, "which may have 2.00 MiB; a higher --memory-limit is needed");
     m = own;
     m.available_bytes = 2 * MIB - 1;
     expect(ctx, m, "model: needs 2.00 MiB of the host's memory, 2.00 MiB are available");
@@ -106,13 +108,16 @@ static void test_weights_that_visit(void **state)
     m.available_bytes--;
     expect(ctx, m,
            "model: needs 4.00 MiB of the host's memory (weights, of which two layers at a time fit the device, 2.00 "
-           "MiB), 4.00 MiB are available; a --device with more memory is needed");
+           "MiB), 4.00 MiB are available; a --device with more memory is needed, or fewer devices");
     m = own;
     m.device_bytes = 2 * MIB;
     m.streamed_bytes = 2 * MIB + MIB / 2;
     expect(ctx, m,
            "model: needs 4.00 MiB on the device (weights 3.00 MiB, activations 1.00 MiB), which has 2.00 MiB; with "
            "layers that visit it one after the other it would need 2.50 MiB; a lower --batch or --seq-len needs less");
+    m.streamed_weight_bytes = 2 * MIB + 1; /* of no help: what there must be of weights is too much */
+    m.weight_bits = 16;
+    expect(ctx, m, "it would need 2.50 MiB; a --device with more memory is needed");
 }
 
 /* ---- a model ---- */
