@@ -6,7 +6,8 @@
  */
 #include "kernels-cu/rows.cuh"
 
-enum { SWAP_THREADS = 256, AT_ONCE = 4, CHUNK = SWAP_THREADS * AT_ONCE, SWAP_BLOCKS_MAX = 1024 };
+/* Blocks are small, so that they find room beside those of a product (backends/cuda/moves.c). */
+enum { SWAP_THREADS = 128, AT_ONCE = 4, CHUNK = SWAP_THREADS * AT_ONCE, SWAP_BLOCKS_MAX = 2048 };
 
 /* The words of one pair from `first` on, as many as a chunk has. */
 template <class W> static __device__ __forceinline__ void swap_chunk(const cu_swap &s, int64_t pair, int64_t first)

@@ -21,12 +21,15 @@ static void close_cuda(pol_backend *be)
         cudaStreamSynchronize(c->compute);
     if (c->copy)
         cudaStreamSynchronize(c->copy);
+    if (c->moving)
+        cudaStreamSynchronize(c->moving);
     cu_timer_close(c);
     cu_products_close(c);
     cu_staging_close(c);
     cu_arena_free(c);
     if (c->lt)
         cublasLtDestroy(c->lt);
+    cu_moves_close(c);
     if (c->computed)
         cudaEventDestroy(c->computed);
     if (c->copy)
@@ -74,10 +77,13 @@ static pol_status open_device(cu *c)
 {
     pol_context *ctx = c->base.ctx;
     const char *name = c->base.info.name;
+    int least = 0, greatest = 0;
     CU_TRY(ctx, name, cudaSetDevice, c->device);
-    CU_TRY(ctx, name, cudaStreamCreateWithFlags, &c->compute, cudaStreamNonBlocking);
-    CU_TRY(ctx, name, cudaStreamCreateWithFlags, &c->copy, cudaStreamNonBlocking);
+    CU_TRY(ctx, name, cudaDeviceGetStreamPriorityRange, &least, &greatest);
+    CU_TRY(ctx, name, cudaStreamCreateWithPriority, &c->compute, cudaStreamNonBlocking, greatest);
+    CU_TRY(ctx, name, cudaStreamCreateWithPriority, &c->copy, cudaStreamNonBlocking, least);
     CU_TRY(ctx, name, cudaEventCreateWithFlags, &c->computed, cudaEventDisableTiming);
+    POL_TRY(cu_moves_open(c));
     LT_TRY(ctx, name, cublasLtCreate, &c->lt);
     POL_TRY(cu_products_open(c));
     POL_TRY(cu_staging_open(c));

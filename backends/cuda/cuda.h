@@ -6,13 +6,15 @@
  *   memory.c    device memory: one arena where the run has reserved it, else a block a buffer
  *   transfer.c  uploads and downloads by way of pinned staging memory
  *   stream.c    weights that stay in pinned host memory and visit the device on the copy stream
+ *   moves.c     the order between computing and units that change places beside it
  *   pass.c      passes recorded as CUDA graphs
  *   gemm.c      products, by cuBLASLt
  *   ops.c       the ops that are a product or a launch; nll.c and swap.c the others
  *   timer.c     device time by op
  *   status.c    codes of CUDA and cuBLAS as sentences
  *
- * Two streams a device: one computes, in the order of the contract; one brings weights in. The host queues and goes on:
+ * Three streams a device: one computes, in the order of the contract; one brings weights in; one moves units. The host
+ * queues and goes on:
  * it waits in sync, in download, and where a ring of staging memory is full.
  */
 #ifndef POL_CUDA_H
@@ -31,9 +33,10 @@ typedef struct cu_profile {
     cu_attention_form attention;                                   /* AUTO: by the sizes */
     enum { CU_FUSE_AUTO = 0, CU_FUSE_ALWAYS, CU_FUSE_NEVER } fuse; /* gate, up and swiglu in one kernel; AUTO: ops.c */
     size_t workspace_bytes;                                        /* that cuBLASLt may use in a product */
-    size_t staging_bytes;                                          /* of a part of the staging ring */
-    bool graphs;                                                   /* record passes that come again */
-    bool timing; /* device time by op: cu_times(); then nothing is recorded */
+    size_t staging_bytes;                                          /* of a part of a staging ring */
+    size_t move_bytes; /* of units that one launch moves, about, beside computing; 0: all in one, in their turn */
+    bool graphs;       /* record passes that come again */
+    bool timing;       /* device time by op: cu_times(); then nothing is recorded */
 } cu_profile;
 
 /* One op in the time table. A product inside an op has a time of its own: those of the loss are CU_PROJECT's. */
@@ -59,8 +62,12 @@ typedef struct cu_buf {
     char *data; /* NULL: of no elements */
     size_t bytes;
     bool in_arena;
-    struct cu_buf *next; /* in the arena, by rising address */
-    cudaEvent_t filled;  /* stream.c: of the last stream_in; NULL: none yet */
+    struct cu_buf *next;        /* in the arena, by rising address */
+    cudaEvent_t filled;         /* stream.c: of the last stream_in; NULL: none yet */
+    struct {                    /* moves.c */
+        cudaEvent_t read, done; /* of the last op on it; of its last move. NULL: its units never moved */
+        uint64_t number;        /* of the last move that computing has not waited for; 0: none */
+    } move;
 } cu_buf;
 
 typedef struct cu {
@@ -68,7 +75,13 @@ typedef struct cu {
     cu_profile profile;
     int device;
     cudaStream_t compute, copy;
-    cudaEvent_t computed; /* stream.c */
+    cudaStream_t moving;  /* `compute` itself where units move in their turn */
+    cudaEvent_t computed; /* stream.c, moves.c: all that was queued before */
+    struct {              /* moves.c */
+        cudaEvent_t done;
+        uint64_t n, waited_for; /* moves queued; those up to this one computing waits for */
+        bool fence;             /* ops were queued of which buffers do not know */
+    } moves;
     cublasLtHandle_t lt;
     struct {
         char *data;
@@ -119,11 +132,11 @@ pol_status reserve_cuda(pol_backend *be, uint64_t bytes);
 void cu_arena_free(cu *c);
 
 /* transfer.c. cu_stage: room for `bytes`, at most profile.staging_bytes, in pinned memory, for a copy that the caller
- * queues on `compute` before its next call. cu_device_lists: device memory of profile.staging_bytes for what swap_units
- * stages. */
+ * queues before its next call: on `compute`, or with `lists` on `moving`. cu_device_lists: device memory of
+ * profile.staging_bytes for what swap_units stages. */
 pol_status cu_staging_open(cu *c);
 void cu_staging_close(cu *c);
-pol_status cu_stage(cu *c, size_t bytes, void **host);
+pol_status cu_stage(cu *c, bool lists, size_t bytes, void **host);
 void *cu_device_lists(const cu *c);
 pol_status upload_cuda(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n);
 pol_status download_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
@@ -137,7 +150,19 @@ pol_status stream_in_cuda(pol_backend *be, pol_buf *dst, const void *src, int64_
 pol_status stream_wait_cuda(pol_backend *be, pol_buf *dst);
 void cu_stream_forget(cu *c, cu_buf *b); /* before b's memory serves something else */
 
+/* moves.c. What reads or writes a buffer on `compute` is queued between cu_use and cu_used; an absent view is none. */
+pol_status cu_moves_open(cu *c); /* from here on units move beside computing, if the profile has it so; else */
+void cu_moves_close(cu *c);      /* in their turn, once the device has been waited for */
+pol_status cu_use(cu *c, pol_view v);
+pol_status cu_used(cu *c, pol_view v);
+/* Before and after a launch on `moving` that moves units of b. */
+pol_status cu_move(cu *c, cu_buf *b);
+pol_status cu_moved(cu *c, cu_buf *b);
+pol_status cu_wait_for_moves(cu *c);   /* computing does, for all that are queued */
+void cu_move_forget(cu *c, cu_buf *b); /* before b's memory serves something else */
+
 /* pass.c */
+bool cu_is_recording(const cu *c);
 pol_status cu_passes_open(cu *c);
 void cu_passes_close(cu *c);
 void cu_passes_forget(cu *c);

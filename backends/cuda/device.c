@@ -6,7 +6,8 @@
 #include "backends/cuda/cuda.h"
 
 enum {
-    LEAST_MAJOR = 8, /* bf16 in the matrix units */
+    LEAST_MAJOR = 8,       /* bf16 in the matrix units */
+    MOVE_BYTES = 64 << 20, /* the memory's work for some 0.1 ms */
     STAGING_BYTES = 4 << 20,
     WORKSPACE = 8 << 20,
     HOPPER_WORKSPACE = 32 << 20, /* NVIDIA's advice for 9.0 and later */
@@ -141,6 +142,7 @@ pol_status cu_profile_of(pol_context *ctx, int32_t index, cu_profile *out)
                         .multiprocessors = r.multiprocessors,
                         .workspace_bytes = r.major >= 9 ? HOPPER_WORKSPACE : WORKSPACE,
                         .staging_bytes = STAGING_BYTES,
+                        .move_bytes = MOVE_BYTES,
                         .graphs = true};
     return POL_OK;
 }

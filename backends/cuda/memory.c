@@ -25,6 +25,7 @@ static void wait_and_free(cu *c, void *data)
 {
     cudaStreamSynchronize(c->compute);
     cudaStreamSynchronize(c->copy);
+    cudaStreamSynchronize(c->moving);
     cudaFree(data);
 }
 
@@ -101,6 +102,7 @@ void buf_free_cuda(pol_backend *be, pol_buf *buf)
     cudaSetDevice(c->device);
     cu_passes_forget(c);
     cu_stream_forget(c, b);
+    cu_move_forget(c, b);
     if (b->in_arena)
         leave_arena(c, b);
     else if (b->data)

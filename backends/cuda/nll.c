@@ -28,9 +28,10 @@ pol_status nll_cuda(pol_backend *be, const pol_nll_args *a)
                               .K = a->C,
                               .y_f32 = true};
         POL_TRY(cu_begin(c, CU_PROJECT));
+        POL_TRY(cu_use(c, a->w));
         POL_TRY(cu_multiply(c, "nll", &p));
         POL_TRY(cu_begin(c, CU_NLL));
         CU_TRY(be->ctx, "nll", pol_cu_nll, c->compute, &k);
     }
-    return POL_OK;
+    return cu_used(c, a->w);
 }

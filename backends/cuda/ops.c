@@ -6,8 +6,9 @@ pol_status embed_cuda(pol_backend *be, const pol_embed_args *a)
     cu *c = cu_of(be);
     const cu_embed k = {.x = cu_at(a->x), .table = cu_at(a->table), .ids = cu_at(a->ids), .T = a->T, .C = a->C};
     POL_TRY(cu_begin(c, CU_EMBED));
+    POL_TRY(cu_use(c, a->table));
     CU_TRY(be->ctx, "embed", pol_cu_embed, c->compute, &k);
-    return POL_OK;
+    return cu_used(c, a->table);
 }
 
 pol_status rmsnorm_cuda(pol_backend *be, const pol_rmsnorm_args *a)
@@ -18,6 +19,19 @@ pol_status rmsnorm_cuda(pol_backend *be, const pol_rmsnorm_args *a)
     POL_TRY(cu_begin(c, CU_RMSNORM));
     CU_TRY(be->ctx, "rmsnorm", pol_cu_rmsnorm, c->compute, &k);
     return POL_OK;
+}
+
+/* Weights and their bias, whose units may be moving. */
+static pol_status use_weights(cu *c, pol_view w, pol_view bias)
+{
+    POL_TRY(cu_use(c, w));
+    return cu_use(c, bias);
+}
+
+static pol_status used_weights(cu *c, pol_view w, pol_view bias)
+{
+    POL_TRY(cu_used(c, w));
+    return cu_used(c, bias);
 }
 
 /* y [T,N] = x w^T (+ bias). */
@@ -41,7 +55,9 @@ pol_status project_cuda(pol_backend *be, const pol_project_args *a)
                           .N = a->N,
                           .K = a->C};
     POL_TRY(cu_begin(c, CU_PROJECT));
-    return project(c, "project", &p, cu_at(a->bias));
+    POL_TRY(use_weights(c, a->w, a->bias));
+    POL_TRY(project(c, "project", &p, cu_at(a->bias)));
+    return used_weights(c, a->w, a->bias);
 }
 
 /* Our own kernel saves writing and reading [T, padded, 2], but cuBLASLt's multiply faster; so it is taken where the
@@ -58,6 +74,7 @@ pol_status project_swiglu_cuda(pol_backend *be, const pol_project_swiglu_args *a
 {
     cu *c = cu_of(be);
     POL_TRY(cu_begin(c, CU_PROJECT_SWIGLU));
+    POL_TRY(use_weights(c, a->w, a->bias));
     if (fuses(c, a->T, a->padded)) {
         const cu_project_swiglu k = {.h = cu_at(a->h),
                                      .x = cu_at(a->x),
@@ -68,7 +85,7 @@ pol_status project_swiglu_cuda(pol_backend *be, const pol_project_swiglu_args *a
                                      .padded = a->padded,
                                      .C = a->C};
         CU_TRY(be->ctx, "project_swiglu", pol_cu_project_swiglu, c->compute, &k);
-        return POL_OK;
+        return used_weights(c, a->w, a->bias);
     }
     const cu_product p = {.y = cu_at(a->gu),
                           .x = cu_at(a->x),
@@ -79,6 +96,7 @@ pol_status project_swiglu_cuda(pol_backend *be, const pol_project_swiglu_args *a
                           .K = a->C};
     const cu_swiglu k = {.h = cu_at(a->h), .gu = p.y, .T = a->T, .kept = a->kept, .padded = a->padded};
     POL_TRY(project(c, "project_swiglu", &p, cu_at(a->bias)));
+    POL_TRY(used_weights(c, a->w, a->bias));
     POL_TRY(cu_begin(c, CU_SWIGLU));
     CU_TRY(be->ctx, "project_swiglu", pol_cu_swiglu, c->compute, &k);
     return POL_OK;
@@ -88,6 +106,7 @@ pol_status project_add_cuda(pol_backend *be, const pol_project_add_args *a)
 {
     cu *c = cu_of(be);
     POL_TRY(cu_begin(c, CU_PROJECT_ADD));
+    POL_TRY(use_weights(c, a->w, a->bias));
     if (a->N > 0) {
         const cu_product p = {.y = cu_at(a->x),
                               .x = cu_at(a->h),
@@ -103,7 +122,7 @@ pol_status project_add_cuda(pol_backend *be, const pol_project_add_args *a)
     if (a->bias.buf)
         CU_TRY(be->ctx, "project_add", pol_cu_add_bias, c->compute,
                &(cu_add_bias){.x = cu_at(a->x), .bias = cu_at(a->bias), .T = a->T, .N = a->C});
-    return POL_OK;
+    return used_weights(c, a->w, a->bias);
 }
 
 pol_status rope_cuda(pol_backend *be, const pol_rope_args *a)

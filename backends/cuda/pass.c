@@ -23,6 +23,8 @@ typedef struct cu_passes {
     uint64_t now;    /* passes begun */
 } cu_passes;
 
+bool cu_is_recording(const cu *c) { return c->passes && c->passes->recording; }
+
 pol_status cu_passes_open(cu *c)
 {
     c->passes = pol_alloc_zero(c->base.ctx, sizeof *c->passes);
@@ -105,11 +107,13 @@ pol_status pass_begin_cuda(pol_backend *be, const void *key, size_t key_bytes, b
     if (!p)
         return add(c, key, key_bytes);
     p->used = c->passes->now;
+    POL_TRY(cu_wait_for_moves(c));
     if (!p->graph) {
         CU_TRY(be->ctx, "pass", cudaStreamBeginCapture, c->compute, cudaStreamCaptureModeThreadLocal);
         c->passes->recording = p;
         return POL_OK;
     }
+    c->moves.fence = true;
     CU_TRY(be->ctx, "pass", cudaGraphLaunch, p->graph, c->compute);
     *replayed = true;
     return POL_OK;
@@ -117,6 +121,7 @@ pol_status pass_begin_cuda(pol_backend *be, const void *key, size_t key_bytes, b
 
 static pol_status make_and_launch(cu *c, pass *p, cudaGraph_t graph)
 {
+    c->moves.fence = true;
     CU_TRY(c->base.ctx, "pass", cudaGraphInstantiate, &p->graph, graph, 0);
     CU_TRY(c->base.ctx, "pass", cudaGraphLaunch, p->graph, c->compute);
     return POL_OK;

@@ -34,6 +34,7 @@ pol_status stream_in_cuda(pol_backend *be, pol_buf *dst, const void *src, int64_
     cu *c = cu_of(be);
     cu_buf *b = (cu_buf *)dst;
     POL_TRY(cu_begin(c, CU_TRANSFER));
+    POL_TRY(cu_use(c, (pol_view){dst, 0}));
     if (!b->filled)
         CU_TRY(be->ctx, "stream", cudaEventCreateWithFlags, &b->filled, cudaEventDisableTiming);
     CU_TRY(be->ctx, "stream", cudaEventRecord, c->computed, c->compute);
@@ -52,6 +53,8 @@ pol_status stream_wait_cuda(pol_backend *be, pol_buf *dst)
         return POL_OK;
     POL_TRY(cu_begin(c, CU_TRANSFER));
     CU_TRY(be->ctx, "stream", cudaStreamWaitEvent, c->compute, b->filled, 0);
+    if (c->moving != c->compute)
+        CU_TRY(be->ctx, "stream", cudaStreamWaitEvent, c->moving, b->filled, 0);
     return POL_OK;
 }
 

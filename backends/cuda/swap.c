@@ -1,5 +1,6 @@
-/* swap.c - exchanging units of weight buffers: one copy of all lists to the device and one launch, for all layers
- * together. Lists that are too long for a part of the staging ring go in several. */
+/* swap.c - exchanging units of weight buffers: a list goes up in one copy, and one launch moves what is in it, whatever
+ * buffers and layers. Where units move beside computing (moves.c) a list ends when it has profile.move_bytes, so that
+ * large layers need not wait for each other; else where the staging ring has no more room. */
 #include "backends/cuda/cuda.h"
 
 /* What is still to be queued: buffers, of the first of which `done` pairs are. */
@@ -30,17 +31,20 @@ static cu_swap take(const rest *r, int64_t n, int32_t *pair, const int32_t *on_d
     return (cu_swap){.base = base, .pairs = on_device, .bytes = bytes, .n_pairs = n, .vector = vector_of(base, bytes)};
 }
 
-/* As much as there is room for: a head a buffer, then the pairs. */
+/* As much as there is room for, and as one launch should move: a head a buffer, then the pairs. */
 static pol_status swap_some(cu *c, rest *r)
 {
     const size_t pair_bytes = 2 * sizeof(int32_t), room = c->profile.staging_bytes;
     const int64_t heads = pol_min_i64(r->n, (int64_t)(room / 2 / sizeof(cu_swap)));
     const size_t pairs_at = (size_t)heads * sizeof(cu_swap);
     const int64_t pairs = pol_min_i64(r->pairs, (int64_t)((room - pairs_at) / pair_bytes));
+    const pol_swap_args *const first = r->a;
+    const uint64_t most = c->moving != c->compute ? c->profile.move_bytes : UINT64_MAX;
+    uint64_t moved = 0;
     char *staged, *on_device = cu_device_lists(c);
     cu_swaps all = {.swaps = (const cu_swap *)on_device};
-    POL_TRY(cu_stage(c, pairs_at + (size_t)pairs * pair_bytes, (void **)&staged));
-    while (r->n && all.n < heads && all.n_pairs < pairs) {
+    POL_TRY(cu_stage(c, true, pairs_at + (size_t)pairs * pair_bytes, (void **)&staged));
+    while (r->n && all.n < heads && all.n_pairs < pairs && moved < most) {
         const int64_t n = pol_min_i64(r->a->n_pairs - r->done, pairs - all.n_pairs);
         const size_t at = pairs_at + (size_t)all.n_pairs * pair_bytes;
         if (n) {
@@ -48,7 +52,9 @@ static pol_status swap_some(cu *c, rest *r)
             ((cu_swap *)staged)[all.n++] = s;
             all.n_pairs += n;
             all.longest = pol_max_i64(all.longest, s.bytes / s.vector);
+            moved += 2 * (uint64_t)n * (uint64_t)s.bytes;
             r->done += n;
+            POL_TRY(cu_move(c, (cu_buf *)r->a->w.buf));
         }
         if (r->done == r->a->n_pairs) {
             r->a++;
@@ -58,8 +64,11 @@ static pol_status swap_some(cu *c, rest *r)
     }
     r->pairs -= all.n_pairs;
     CU_TRY(c->base.ctx, "swap_units", cudaMemcpyAsync, on_device, staged, pairs_at + (size_t)all.n_pairs * pair_bytes,
-           cudaMemcpyHostToDevice, c->compute);
-    CU_TRY(c->base.ctx, "swap_units", pol_cu_swap_units, c->compute, &all);
+           cudaMemcpyHostToDevice, c->moving);
+    CU_TRY(c->base.ctx, "swap_units", pol_cu_swap_units, c->moving, &all);
+    for (const pol_swap_args *a = first; a < r->a; a++) /* the last's rest comes with the next list */
+        if (a->n_pairs)
+            POL_TRY(cu_moved(c, (cu_buf *)a->w.buf));
     return POL_OK;
 }
 

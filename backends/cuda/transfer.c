@@ -21,16 +21,40 @@ typedef struct arrival {
     pol_dtype dtype;
 } arrival;
 
-typedef struct cu_staging {
+/* For what goes up on one stream. */
+typedef struct ring {
     char *up;                /* pinned: PARTS parts, used in turn */
-    char *down;              /* pinned: as much as a part */
-    char *lists;             /* the device's: as much as a part */
     cudaEvent_t read[PARTS]; /* the device is done with a part */
     int part;
-    size_t up_used, down_used; /* of the part in turn; of `down` */
+    size_t used; /* of the part in turn */
+} ring;
+
+typedef struct cu_staging {
+    ring rings[2]; /* [1]: lists of units that move */
+    char *down;    /* pinned: as much as a part */
+    char *lists;   /* the device's: as much as a part */
+    size_t down_used;
     int n_arrivals;
     arrival arrivals[ARRIVALS];
 } cu_staging;
+
+static pol_status ring_open(cu *c, ring *r)
+{
+    CU_TRY(c->base.ctx, "staging", cudaHostAlloc, (void **)&r->up, PARTS * c->profile.staging_bytes,
+           cudaHostAllocDefault);
+    for (int i = 0; i < PARTS; i++)
+        CU_TRY(c->base.ctx, "staging", cudaEventCreateWithFlags, &r->read[i], cudaEventDisableTiming);
+    return POL_OK;
+}
+
+static void ring_close(ring *r)
+{
+    for (int i = 0; i < PARTS; i++)
+        if (r->read[i])
+            cudaEventDestroy(r->read[i]);
+    if (r->up)
+        cudaFreeHost(r->up);
+}
 
 pol_status cu_staging_open(cu *c)
 {
@@ -39,11 +63,10 @@ pol_status cu_staging_open(cu *c)
     cu_staging *s = c->staging = pol_alloc_zero(ctx, sizeof *s);
     if (!s)
         return POL_ENOMEM;
-    CU_TRY(ctx, "staging", cudaHostAlloc, (void **)&s->up, PARTS * bytes, cudaHostAllocDefault);
+    for (int i = 0; i < 2; i++)
+        POL_TRY(ring_open(c, &s->rings[i]));
     CU_TRY(ctx, "staging", cudaHostAlloc, (void **)&s->down, bytes, cudaHostAllocDefault);
     CU_TRY(ctx, "staging", cudaMalloc, (void **)&s->lists, bytes);
-    for (int i = 0; i < PARTS; i++)
-        CU_TRY(ctx, "staging", cudaEventCreateWithFlags, &s->read[i], cudaEventDisableTiming);
     return POL_OK;
 }
 
@@ -52,35 +75,33 @@ void cu_staging_close(cu *c)
     cu_staging *s = c->staging;
     if (!s)
         return;
-    for (int i = 0; i < PARTS; i++)
-        if (s->read[i])
-            cudaEventDestroy(s->read[i]);
+    for (int i = 0; i < 2; i++)
+        ring_close(&s->rings[i]);
     if (s->lists)
         cudaFree(s->lists);
     if (s->down)
         cudaFreeHost(s->down);
-    if (s->up)
-        cudaFreeHost(s->up);
     pol_free(c->base.ctx, s);
     c->staging = NULL;
 }
 
 void *cu_device_lists(const cu *c) { return c->staging->lists; }
 
-pol_status cu_stage(cu *c, size_t bytes, void **host)
+pol_status cu_stage(cu *c, bool lists, size_t bytes, void **host)
 {
     pol_context *ctx = c->base.ctx;
-    cu_staging *s = c->staging;
-    if (bytes > c->profile.staging_bytes - s->up_used) {
-        const int next = (s->part + 1) % PARTS;
-        CU_TRY(ctx, "staging", cudaEventRecord, s->read[s->part], c->compute);
-        CU_TRY(ctx, "staging", cudaEventSynchronize, s->read[next]); /* of no effect the first time round */
-        s->part = next;
-        s->up_used = 0;
+    const size_t room = c->profile.staging_bytes;
+    ring *r = &c->staging->rings[lists];
+    if (bytes > room - r->used) {
+        const int next = (r->part + 1) % PARTS;
+        CU_TRY(ctx, "staging", cudaEventRecord, r->read[r->part], lists ? c->moving : c->compute);
+        CU_TRY(ctx, "staging", cudaEventSynchronize, r->read[next]); /* of no effect the first time round */
+        r->part = next;
+        r->used = 0;
     }
-    *host = s->up + (size_t)s->part * c->profile.staging_bytes + s->up_used;
+    *host = r->up + (size_t)r->part * room + r->used;
     const size_t taken = (bytes + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
-    s->up_used = taken < c->profile.staging_bytes - s->up_used ? s->up_used + taken : c->profile.staging_bytes;
+    r->used = taken < room - r->used ? r->used + taken : room;
     return POL_OK;
 }
 
@@ -140,15 +161,16 @@ pol_status upload_cuda(pol_backend *be, pol_buf *dst, int64_t at, const void *sr
     const size_t size = pol_dtype_size(dst->dtype);
     const int64_t most = (int64_t)(c->profile.staging_bytes / size);
     POL_TRY(cu_begin(c, CU_TRANSFER));
+    POL_TRY(cu_use(c, (pol_view){dst, at}));
     for (int64_t i = 0, now; i < n; i += now) {
         void *staged;
         now = pol_min_i64(most, n - i);
-        POL_TRY(cu_stage(c, (size_t)now * size, &staged));
+        POL_TRY(cu_stage(c, false, (size_t)now * size, &staged));
         pack(dst->dtype, (const char *)src + (size_t)i * HOST_SIZE, now, staged);
         CU_TRY(be->ctx, "upload", cudaMemcpyAsync, cu_at((pol_view){dst, at + i}), staged, (size_t)now * size,
                cudaMemcpyHostToDevice, c->compute);
     }
-    return POL_OK;
+    return cu_used(c, (pol_view){dst, at});
 }
 
 /* Waits, and hands over what has arrived: nothing of it where the device failed, since then it is of no use. */
@@ -158,6 +180,7 @@ static pol_status settle(cu *c, const char *what)
     const int n = s->n_arrivals;
     s->n_arrivals = 0;
     s->down_used = 0;
+    POL_TRY(cu_wait_for_moves(c)); /* their faults are told here too */
     CU_TRY(c->base.ctx, what, cudaStreamSynchronize, c->compute);
     for (int i = 0; i < n; i++)
         unpack(s->arrivals[i].dtype, s->arrivals[i].from, s->arrivals[i].n, s->arrivals[i].to);
@@ -168,8 +191,10 @@ pol_status download_later_cuda(pol_backend *be, const pol_buf *src, int64_t at, 
 {
     cu *c = cu_of(be);
     cu_staging *s = c->staging;
+    const pol_view from_view = {(pol_buf *)src, at};
     const size_t size = pol_dtype_size(src->dtype), room = c->profile.staging_bytes;
     POL_TRY(cu_begin(c, CU_TRANSFER));
+    POL_TRY(cu_use(c, from_view));
     for (int64_t i = 0, now; i < n; i += now) {
         now = pol_min_i64((int64_t)(room / size), n - i);
         const size_t bytes = (size_t)now * size, taken = (bytes + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
@@ -181,7 +206,7 @@ pol_status download_later_cuda(pol_backend *be, const pol_buf *src, int64_t at, 
         s->arrivals[s->n_arrivals++] = (arrival){from, (char *)dst + (size_t)i * HOST_SIZE, now, src->dtype};
         s->down_used = taken < room - s->down_used ? s->down_used + taken : room;
     }
-    return POL_OK;
+    return cu_used(c, from_view);
 }
 
 pol_status download_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)

@@ -217,17 +217,42 @@ cudaError_t sim_enqueue(cudaStream_t stream, const char *what, std::function<voi
     });
 }
 
+static cudaError_t create_stream(const char *entry_point, cudaStream_t *out, unsigned flags)
+{
+    *out = nullptr;
+    if (flags != cudaStreamNonBlocking)
+        return misuse(cudaErrorInvalidValue, "%s: flags %u", entry_point, flags);
+    machine &m = the_machine();
+    const int device = current_device();
+    const int number = m.devices[(size_t)device].streams_made++;
+    *out = m.streams.add(std::make_unique<CUstream_st>(device, number));
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *pStream, unsigned int flags)
 {
-    return call("cudaStreamCreateWithFlags", PLAIN, [&] {
-        *pStream = nullptr;
-        if (flags != cudaStreamNonBlocking)
-            return misuse(cudaErrorInvalidValue, "cudaStreamCreateWithFlags: flags %u", flags);
-        machine &m = the_machine();
-        const int device = current_device();
-        const int number = m.devices[(size_t)device].streams_made++;
-        *pStream = m.streams.add(std::make_unique<CUstream_st>(device, number));
+    return call("cudaStreamCreateWithFlags", PLAIN,
+                [&] { return create_stream("cudaStreamCreateWithFlags", pStream, flags); });
+}
+
+enum { LEAST_PRIORITY = 0, GREATEST_PRIORITY = -5 };
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *leastPriority, int *greatestPriority)
+{
+    return call("cudaDeviceGetStreamPriorityRange", PLAIN, [&] {
+        *leastPriority = LEAST_PRIORITY;
+        *greatestPriority = GREATEST_PRIORITY;
         return cudaSuccess;
+    });
+}
+
+/* A priority has no say in the order of what may run: any will do. CUDA takes one outside the range as the nearest. */
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *pStream, unsigned int flags, int priority)
+{
+    return call("cudaStreamCreateWithPriority", PLAIN, [&] {
+        if (priority > LEAST_PRIORITY || priority < GREATEST_PRIORITY)
+            return misuse(cudaErrorInvalidValue, "cudaStreamCreateWithPriority: priority %d", priority);
+        return create_stream("cudaStreamCreateWithPriority", pStream, flags);
     });
 }
 
