@@ -49,7 +49,8 @@ if ! cmake_is_new; then
     cmake_is_new || die "$(cmake --version | head -n 1) is too old, 3.25 is needed"
 fi
 
-# NVIDIA's packages on PyPI have the compiler and cuBLAS for x86-64 and 64-bit Arm. The linker wants libraries by their short names.
+# NVIDIA's packages on PyPI have the compiler and cuBLAS for x86-64 and 64-bit Arm. nvcc looks for libraries in lib64, and the linker
+# wants them by their short names.
 install_cuda() {
     need_packages python3 python3-pip
     say "installing the CUDA 13.0 compiler and cuBLAS from PyPI into $cache/cuda"
@@ -58,6 +59,7 @@ install_cuda() {
         'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-runtime==13.0.*' \
         'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.0.*' || return 1
     ln -sf libcublasLt.so.13 "$cache/cuda.part/nvidia/cu13/lib/libcublasLt.so"
+    ln -sfn lib "$cache/cuda.part/nvidia/cu13/lib64"
     mv "$cache/cuda.part" "$cache/cuda"
 }
 if [ -n "$cuda" ] && ! find_nvcc; then
