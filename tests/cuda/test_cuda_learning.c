@@ -73,7 +73,9 @@ static void settings_of(method which, pol_learn_settings *o)
     o->budget = (pol_budget){.mode = POL_BUDGET_SEPARATE, .keep = {0.7, 0.7, 0.7, 0.7}};
 }
 
-/* From probabilities of 0.7 each. Takes the backend over. */
+static bool of_the_cpu(const pol_backend *be) { return be->info.type == POL_DEVICE_CPU; }
+
+/* From probabilities of 0.7 each; a device is waited for once a step. Takes the backend over. */
 static void learn(pol_context *ctx, pol_backend *be, method which, const course *told, course *took)
 {
     static const unsigned all = (1u << POL_UNIT_KINDS) - 1;
@@ -89,8 +91,11 @@ static void learn(pol_context *ctx, pol_backend *be, method which, const course 
         d->s[i] = 0.7f;
     assert_ok(ctx, pol_trainer_new(ctx, &o, d, SEQUENCES,
                                    &(pol_losses){.look = look, .settle = settle, .drop = drop, .user = &l}, &t));
-    while (pol_trainer_next(t) < STEPS)
+    const int64_t waits = sim_counted().waits;
+    for (int step = 1; step <= STEPS; step++) {
         assert_ok(ctx, pol_trainer_step(t, NULL));
+        assert_int_equal(sim_counted().waits - waits, of_the_cpu(be) ? 0 : step);
+    }
     memcpy(took->s, d->s, (size_t)took->units * sizeof *took->s);
     pol_trainer_free(t);
     pol_distribution_free(d);

@@ -1,4 +1,4 @@
-/* identities.h - what must hold of the ops of any backend with f32 weights, whatever the numbers are. */
+/* identities.h - what must hold of the ops of any backend, whatever the numbers are. */
 #ifndef POL_TEST_IDENTITIES_H
 #define POL_TEST_IDENTITIES_H
 
