@@ -58,8 +58,9 @@ install_cuda() {
     retry 3 python3 -m pip install --quiet --no-deps --target "$cache/cuda.part" \
         'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-runtime==13.0.*' \
         'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.0.*' || return 1
-    ln -sf libcublasLt.so.13 "$cache/cuda.part/nvidia/cu13/lib/libcublasLt.so"
-    ln -sfn lib "$cache/cuda.part/nvidia/cu13/lib64"
+    local toolkit=$cache/cuda.part/nvidia/cu13 library
+    for library in cublasLt cudart; do ln -sf "lib$library.so.13" "$toolkit/lib/lib$library.so"; done
+    ln -sfn lib "$toolkit/lib64"
     mv "$cache/cuda.part" "$cache/cuda"
 }
 if [ -n "$cuda" ] && ! find_nvcc; then
