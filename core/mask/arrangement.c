@@ -77,11 +77,6 @@ void pol_arrangement_plan(pol_arrangement *arr, int32_t layer, pol_unit_kind kin
     }
 }
 
-int64_t pol_arrangement_kept(const pol_arrangement *arr, int32_t layer, pol_unit_kind kind)
-{
-    return arr->kept[(int64_t)kind * arr->units->n_layers + layer];
-}
-
 void pol_arrangement_reset(pol_arrangement *arr, int32_t layer)
 {
     for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++) {

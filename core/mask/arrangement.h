@@ -33,8 +33,6 @@ void pol_arrangement_free(pol_arrangement *arr); /* takes NULL */
  * buffers and must load them again. */
 void pol_arrangement_plan(pol_arrangement *arr, int32_t layer, pol_unit_kind kind, const uint8_t *mask, int32_t *a,
                           int32_t *b, int64_t *n_pairs, int64_t *n_kept);
-/* *n_kept of the last plan. */
-int64_t pol_arrangement_kept(const pol_arrangement *arr, int32_t layer, pol_unit_kind kind);
 
 /* The units of a layer are back at their own numbers. */
 void pol_arrangement_reset(pol_arrangement *arr, int32_t layer);

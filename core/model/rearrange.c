@@ -17,16 +17,17 @@ pol_status pol_model_check_whole(const pol_model *m)
 
 /* What has to change places, gathered over layers: one call of the op moves it all. */
 typedef struct moves {
-    pol_swap_args *swap; /* [6 n_layers] */
+    pol_swap_args *swap; /* [layers * POL_PARTS] */
     int64_t n;
-    int32_t *a, *b; /* the pairs of the swaps so far, [size / 2] each */
+    int32_t *a, *b; /* the pairs of the swaps so far */
     int64_t n_pairs;
 } moves;
 
-static pol_status moves_new(pol_model *m, moves *v)
+/* Room for so many layers, of each of which groups and channels may have to move. */
+static pol_status moves_new(pol_model *m, int64_t layers, moves *v)
 {
-    const int64_t room = m->arrangement->size / 2 + 1;
-    *v = (moves){.swap = pol_alloc_array(m->ctx, 6 * (int64_t)m->config.n_layers, sizeof *v->swap),
+    const int64_t room = layers * 2 * m->arrangement->max_pairs;
+    *v = (moves){.swap = pol_alloc_array(m->ctx, layers * POL_PARTS, sizeof *v->swap),
                  .a = pol_alloc_array(m->ctx, 2 * room, sizeof *v->a)};
     v->b = v->a ? v->a + room : NULL;
     return v->swap && v->a ? POL_OK : POL_ENOMEM;
@@ -100,7 +101,7 @@ pol_status pol_model_set_mask(pol_model *m, const uint8_t *mask)
 {
     moves v = {0};
     POL_TRY(pol_model_check_whole(m));
-    pol_status s = moves_new(m, &v);
+    pol_status s = moves_new(m, m->config.n_layers, &v);
     if (s == POL_OK) {
         for (int32_t l = 0; l < m->config.n_layers; l++)
             gather_mask(m, l, mask, &v);
@@ -114,7 +115,7 @@ pol_status pol_rearrange(pol_model *m, pol_arrangement *lying, int32_t layer, po
                          const int32_t *order)
 {
     moves v = {0};
-    pol_status s = moves_new(m, &v);
+    pol_status s = moves_new(m, 1, &v);
     /* Two rounds at most: see pol_arrangement_approach. */
     while (s == POL_OK && gather_order(m, lying, layer, w, order, &v))
         s = move(m, &v);
@@ -134,7 +135,7 @@ pol_status pol_model_set_order(pol_model *m, const int32_t *order)
     POL_TRY(pol_model_check_whole(m));
     POL_TRY(pol_arrangement_check(m->arrangement, order));
     moves v = {0};
-    pol_status s = moves_new(m, &v);
+    pol_status s = moves_new(m, m->config.n_layers, &v);
     for (int64_t left = 1; s == POL_OK && left;) { /* two rounds again, each over all layers */
         left = 0;
         for (int32_t l = 0; l < m->config.n_layers; l++)

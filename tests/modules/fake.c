@@ -8,12 +8,18 @@
  * FAKE_METRIC    the device of that index fails when it is asked for statistics of activations
  * FAKE_BROKEN    the device of that index fails in its FAKE_PASS-th forward pass
  * FAKE_KILLS     what fails there is the whole process
+ * FAKE_SLOW      products of the device of that index take 2 ms more
+ * FAKE_FAR       copies to the device of that index that run beside computing take 20 ms more
+ * FAKE_ILL       there is no telling what devices there are
+ *
+ * A pass finds all memory in use that was reserved, and no more, else it fails.
  *
  * FAKE_ABI, FAKE_OPS_SIZE and FAKE_VERSION make it one of another build.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "backends/module.h"
 #include "pollard/version.h"
@@ -35,6 +41,7 @@ static struct {
     pol_ops ops;
     const pol_ops *below;
     int64_t left;
+    uint64_t reserved;
 } fakes[MOST];
 
 static int64_t setting(const char *name, int64_t otherwise)
@@ -59,18 +66,44 @@ static void describe(int32_t index, pol_device_info *d)
 
 static pol_status fake_list(pol_context *ctx, pol_device_info *out, int64_t cap, int64_t *n, char note[POL_NOTE_BYTES])
 {
-    (void)ctx;
     (void)note;
+    if (setting("FAKE_ILL", 0))
+        return pol_fail(ctx, POL_EDEVICE, "the fake is ill");
     const int64_t devices = setting("FAKE_DEVICES", 3);
     for (int32_t i = 0; i < devices && i < MOST && *n < cap; i++)
         describe(i, &out[(*n)++]);
     return POL_OK;
 }
 
+static void sleep_ms(long ms) { nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL); }
+
+static pol_status fake_reserve(pol_backend *be, uint64_t bytes)
+{
+    fakes[be->info.index].reserved = bytes;
+    return POL_OK;
+}
+
+static pol_status fake_project(pol_backend *be, const pol_project_args *a)
+{
+    if (setting("FAKE_SLOW", -1) == be->info.index)
+        sleep_ms(2);
+    return fakes[be->info.index].below->project(be, a);
+}
+
+static pol_status fake_stream_in(pol_backend *be, pol_buf *dst, const void *src, int64_t n)
+{
+    if (setting("FAKE_FAR", -1) == be->info.index)
+        sleep_ms(20);
+    return fakes[be->info.index].below->stream_in(be, dst, src, n);
+}
+
 /* The last op of a pass. */
 static pol_status fake_nll(pol_backend *be, const pol_nll_args *a)
 {
     const int32_t i = be->info.index;
+    if (fakes[i].reserved != be->bytes_in_use)
+        return pol_fail(be->ctx, POL_EDEVICE, "the fake has %llu bytes of %llu that were reserved",
+                        (unsigned long long)be->bytes_in_use, (unsigned long long)fakes[i].reserved);
     if (fakes[i].left && --fakes[i].left == 0) {
         if (setting("FAKE_KILLS", 0))
             raise(SIGKILL);
@@ -96,6 +129,10 @@ static pol_status fake_open(pol_context *ctx, const pol_device_info *device, con
     fakes[i].ops = *(*out)->ops;
     fakes[i].ops.nll = fake_nll;
     fakes[i].ops.activation_stats = fake_activation_stats;
+    fakes[i].ops.reserve = fake_reserve;
+    fakes[i].ops.project = fake_project;
+    fakes[i].ops.stream_in = fake_stream_in;
+    fakes[i].reserved = 0;
     fakes[i].left = setting("FAKE_BROKEN", -1) == i ? setting("FAKE_PASS", 1) : 0;
     (*out)->ops = &fakes[i].ops;
     (*out)->info = *device;

@@ -50,6 +50,14 @@ static void the_plan_is_of_each(void **state)
     setenv("FAKE_ODD", "2", 1);
     assert_call(t, 0, PLAN "--device all");
     assert_says(t->out, "plan    devices    cuda: 2 x Fake A, 1 x Fake B\n");
+    all = call_json(t, PLAN "--device all --json");
+    const double seconds = num(all, "seconds");
+    json_decref(all);
+    setenv("FAKE_SLOW", "1", 1); /* that one is waited for */
+    all = call_json(t, PLAN "--device all --json");
+    assert_true(num(all, "seconds") > 3 * seconds);
+    json_decref(all);
+    unsetenv("FAKE_SLOW");
     /* Of the one with least to spare. */
     setenv("FAKE_SMALL", "1", 1);
     setenv("FAKE_MEMORY", "33554432", 1);

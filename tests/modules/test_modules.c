@@ -20,6 +20,7 @@ static int restore(void **state)
     (void)state;
     unsetenv("FAKE_DEVICES");
     unsetenv("FAKE_ODD");
+    unsetenv("FAKE_ILL");
     look_in(ABSENT);
     return 0;
 }
@@ -143,6 +144,12 @@ static void test_devices(void **state)
     assert_null(list);
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cuda", .device = "0,1"}, &be), POL_EARG,
                  "device: '0,1' stands for several devices, and one is wanted here");
+    setenv("FAKE_ILL", "1", 1); /* in the way of its own devices only */
+    assert_ok(ctx, pol_backend_open(ctx, NULL, &be));
+    assert_string_not_equal(pol_backend_info(be)->backend, "cuda");
+    pol_backend_close(be);
+    assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cuda"}, &be), POL_EDEVICE, "fake is ill");
+    unsetenv("FAKE_ILL");
     setenv("FAKE_DEVICES", "0", 1);
     names(ctx, "cpu", NULL, "cpu0");
     assert_fails(ctx, pol_backend_open(ctx, &(pol_backend_options){.name = "cuda"}, &be), POL_EARG, "backend cuda: ");

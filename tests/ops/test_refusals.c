@@ -237,6 +237,8 @@ static void test_swap_and_stats(void **state)
     REFUSED(swap_one, a, b = low, POL_EARG, "swap_units: pair 0: unit 0 is named twice");
     REFUSED(swap_one, a, b = outside, POL_EARG, "swap_units: pair 1: unit 4 is not one of 4");
     REFUSED(swap_one, a, a = negative, POL_EARG, "swap_units: pair 0: unit -1 is not one of 4");
+    const pol_swap_args two[] = {a, {.w = rig_zero(&r, POL_F32, 12), .unit = 3, .n_units = 4, .n_pairs = 1, .a = low}};
+    assert_fails(ctx, pol_swap_units(be, two, 2), POL_EARG, "swap_units: b: no indices"); /* of any of them */
     /* Where a buffer has rows, a unit lies in one: the backend may hold them in pieces. */
     pol_buf *rows;
     pol_swap_args in_rows = a;

@@ -98,6 +98,38 @@ static void test_copies_run_beside_computing(void **state)
     close_fixture(&f);
 }
 
+/* Passes that have set out, one layer or all the way, take no one along who comes later; dropped on the way they do not
+ * hinder him. */
+static void test_passes_that_have_set_out(void **state)
+{
+    (void)state;
+    fixture f;
+    open_fixture(&f, "models/llama-gqa-tied");
+    pol_forward *forward = f.forward[STREAMED];
+    const int32_t parts = f.model[STREAMED]->config.n_layers + 1; /* the scores come after the layers */
+    for (int32_t way = 1; way <= parts; way++) {
+        double got[3] = {-1, -1, -1}, want[3];
+        bool more = true;
+        set_mask(&f, (uint64_t)way);
+        for (int k = 0; k < 2; k++)
+            assert_ok(f.ctx, pol_forward_queue(forward, f.ids, 1, S, NULL, &got[k]));
+        for (int32_t i = 0; i < way; i++) {
+            assert_true(more);
+            assert_ok(f.ctx, pol_forward_advance(forward, &more));
+        }
+        assert_int_equal(more, way < parts);
+        if (way % 2)
+            pol_forward_drop(forward);
+        assert_ok(f.ctx, pol_forward_queue(forward, f.ids + 3, 1, S, NULL, &got[2]));
+        assert_true(got[2] == -1 && (got[0] == -1) == way % 2);
+        assert_ok(f.ctx, pol_forward_settle(forward));
+        for (int k = 0; k < 3; k++)
+            assert_ok(f.ctx, pol_forward_nll(f.forward[RESIDENT], f.ids + (k == 2 ? 3 : 0), 1, S, NULL, &want[k]));
+        assert_true(got[0] == (way % 2 ? -1 : want[0]) && got[1] == (way % 2 ? -1 : want[1]) && got[2] == want[2]);
+    }
+    close_fixture(&f);
+}
+
 /* ---- steps ---- */
 
 /* What a metric finds looks into layers one by one. */
@@ -144,6 +176,10 @@ static void test_steps_settle_passes(void **state)
             assert_ok(f.ctx, pol_forward_mlp(f.forward[k], l, NULL));
         }
         assert_ok(f.ctx, pol_forward_get(f.forward[k], x[k]));
+        assert_ok(f.ctx, pol_forward_queue(f.forward[k], f.ids, B, S, NULL, loss[k]));
+        loss[k][0] = 0;
+        assert_ok(f.ctx, pol_forward_put(f.forward[k], x[k], B, S));
+        assert_true(loss[k][0] > 0);
     }
     assert_memory_equal(loss[0], loss[1], sizeof loss[0]);
     assert_memory_equal(x[0], x[1], (size_t)(B * S * C) * sizeof(float));
@@ -323,13 +359,10 @@ static void test_learning_and_resuming(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models_as_published),
-        cmocka_unit_test(test_layers_of_all_sizes),
-        cmocka_unit_test(test_copies_run_beside_computing),
-        cmocka_unit_test(test_cells),
-        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_steps_settle_passes),
-        cmocka_unit_test(test_evaluation),
+        cmocka_unit_test(test_models_as_published),         cmocka_unit_test(test_layers_of_all_sizes),
+        cmocka_unit_test(test_copies_run_beside_computing), cmocka_unit_test(test_cells),
+        cmocka_unit_test(test_passes_that_have_set_out),    cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_steps_settle_passes),         cmocka_unit_test(test_evaluation),
         cmocka_unit_test(test_learning_and_resuming),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
