@@ -181,11 +181,35 @@ static void every_attention_as_on_the_cpu(void **state)
     assert_noise(&t.with_exact, 1e-2);
 }
 
+/* The demo's model, named by the environment: 30 layers, quantised in the file. A few tokens of it take seconds. */
+static void smollm2_as_on_the_cpu(void **state)
+{
+    enum { LENGTH = 12 };
+    fixture *f = *state;
+    const char *path = getenv("POLLARD_TEST_SMOLLM2"), *golden = test_file("models/smollm2-135m.golden.json");
+    if (!path) {
+        printf("skipped: POLLARD_TEST_SMOLLM2 names no model\n");
+        skip();
+    }
+    pol_backend *backends[] = {open_profile(f->ctx, &test_profiles[0]), open_cpu(f->ctx)};
+    double loss[2];
+    for (int i = 0; i < 2; i++) {
+        loaded m;
+        load_model(&m, f->ctx, backends[i], path, golden, 1, LENGTH);
+        assert_ok(f->ctx, pol_forward_nll(m.forward, m.ids, 1, LENGTH, NULL, &loss[i]));
+        unload(&m);
+    }
+    printf("%.6f, on the CPU %.6f\n", loss[0], loss[1]);
+    assert_near(loss[0] / loss[1], 1, 1e-2);
+    assert_clean();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_model_as_on_the_cpu),
         cmocka_unit_test(every_attention_as_on_the_cpu),
+        cmocka_unit_test(smollm2_as_on_the_cpu),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
