@@ -14,8 +14,7 @@
  *   status.c    codes of CUDA and cuBLAS as sentences
  *
  * Three streams a device: one computes, in the order of the contract; one brings weights in; one moves units. The host
- * queues and goes on:
- * it waits in sync, in download, and where a ring of staging memory is full.
+ * queues and goes on: it waits in sync, in download, and where a ring of staging memory is full.
  */
 #ifndef POL_CUDA_H
 #define POL_CUDA_H

@@ -2,7 +2,8 @@
  *
  * The arena's buffers are a list by rising address, and what is free are the gaps between them: a buffer goes into the
  * first that is large enough, and one that is freed leaves the list. There are a few hundred, made before the work
- * starts. Memory may serve again at once, because everything that reads or writes it is queued on one stream.
+ * starts. Memory may serve again at once, because whatever reads or writes it is queued on one stream or waited for
+ * there (cu_stream_forget, cu_move_forget), and the other streams wait for that one before they touch a new buffer.
  */
 #include <stdio.h>
 

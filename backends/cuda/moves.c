@@ -61,7 +61,8 @@ pol_status cu_used(cu *c, pol_view v)
 static pol_status mark(cu *c, cu_buf *b)
 {
     pol_context *ctx = c->base.ctx;
-    CU_TRY(ctx, "moves", cudaEventCreateWithFlags, &b->move.done, cudaEventDisableTiming);
+    if (!b->move.done) /* else left by a try that failed */
+        CU_TRY(ctx, "moves", cudaEventCreateWithFlags, &b->move.done, cudaEventDisableTiming);
     CU_TRY(ctx, "moves", cudaEventCreateWithFlags, &b->move.read, cudaEventDisableTiming);
     c->moves.fence = true;
     return POL_OK;

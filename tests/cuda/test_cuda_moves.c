@@ -324,6 +324,30 @@ static void they_are_beside(void **state)
     free(f.results);
 }
 
+/* A list takes the ring's room for itself alone, not for those that follow: all of these fit. */
+static void lists_fill_no_ring(void **state)
+{
+    fixture f;
+    pol_swap_args args[2 * MATRICES];
+    int32_t a[UNITS / 2], b[UNITS / 2];
+    switch_on(1, 64 << 20);
+    open_fixture(&f, *state, 1, 1);
+    for (int32_t i = 0; i < UNITS / 2; i++) {
+        a[i] = i;
+        b[i] = i + UNITS / 2;
+    }
+    for (int i = 0; i < MATRICES; i++) {
+        args[2 * i] = (pol_swap_args){{f.w[i], 0}, C, UNITS, UNITS / 2, a, b};
+        args[2 * i + 1] = (pol_swap_args){{f.bias[i], 0}, 1, UNITS, UNITS / 2, a, b};
+    }
+    assert_ok(f.ctx, pol_sync(f.be));
+    sim_count_anew();
+    assert_ok(f.ctx, pol_swap_units(f.be, args, 2 * MATRICES));
+    assert_int_equal(sim_counted().waits, 0);
+    close_fixture(&f);
+    free(f.results);
+}
+
 /* Where the time of ops is told, units move in their turn: the stream that is timed does all. */
 static void they_are_timed_in_their_turn(void **state)
 {
@@ -344,6 +368,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(moves_beside_are_as_in_their_turn),
         cmocka_unit_test(they_are_beside),
+        cmocka_unit_test(lists_fill_no_ring),
         cmocka_unit_test(they_are_timed_in_their_turn),
     };
     return cmocka_run_group_tests(tests, test_context_open, test_context_close);
