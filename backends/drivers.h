@@ -11,9 +11,9 @@ extern const pol_backend_driver pol_driver_opencl; /* with POLLARD_HAVE_OPENCL *
  * none. */
 pol_status pol_weights_asked(pol_context *ctx, const pol_backend_options *o, pol_dtype automatic, pol_dtype *out);
 
-/* The driver in libpollard-NAME.so, NAME being about->name (module.c). Where there is none to be used *out is NULL, which
- * is no failure: about->note says why, with `needs` for what has the libraries that it needs. about->built: the file is
- * there. */
+/* The driver in libpollard-NAME.so, NAME being about->name (module.c). Where there is none to be used *out is NULL,
+ * which is no failure: about->note says why, with `needs` for what has the libraries that it needs. about->built: the
+ * file is there. */
 pol_status pol_module_open(pol_context *ctx, pol_backend_summary *about, const char *needs,
                            const pol_backend_driver **out);
 

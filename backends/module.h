@@ -1,4 +1,4 @@
-/* module.h - what a backend that is a library of its own, opened at run time, tells about itself (backends/module.c). */
+/* module.h - what a backend that is a library of its own, opened at run time, says of itself (backends/module.c). */
 #ifndef POL_MODULE_H
 #define POL_MODULE_H
 

@@ -180,8 +180,8 @@ typedef struct pol_ops {
     pol_status (*pass_end)(pol_backend *be, pol_status so_far);
 
     /* Optional, all four or none: weights that stay in host memory and visit the device. host_new gives host memory
-     * that the device can read at full speed. stream_in queues a copy of n elements, already of dst's type, into dst from
-     * its first on, to run beside the ops called after it and after all called before it; src stays as it is until
+     * that the device can read at full speed. stream_in queues a copy of n elements, already of dst's type, into dst
+     * from its first on, to run beside the ops called after it and after all called before it; src stays as it is until
      * then. stream_wait: ops called from here on find dst filled. */
     pol_status (*host_new)(pol_backend *be, size_t bytes, void **out);
     void (*host_free)(pol_backend *be, void *p);

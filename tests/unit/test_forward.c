@@ -154,7 +154,8 @@ static void test_tiles_and_slices(void **state)
                    tile[i], slice[i]);
         check_against_golden(&f);
         const pol_config *c = pol_model_config(f.model);
-        assert_int_equal(f.be->bytes_in_use, pol_model_bytes(c, f.be, NULL) + pol_forward_bytes(c, f.be, NULL, B * S, S));
+        assert_int_equal(f.be->bytes_in_use,
+                         pol_model_bytes(c, f.be, NULL) + pol_forward_bytes(c, f.be, NULL, B * S, S));
         close_fixture(&f);
     }
 }

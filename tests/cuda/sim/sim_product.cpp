@@ -1,4 +1,4 @@
-/* sim_product.cpp - the product that stands for cuBLASLt's: each sum as by matrix units (sim_sum.h), from end to end. */
+/* sim_product.cpp - the product that stands for cuBLASLt's: sums as by matrix units (sim_sum.h), from end to end. */
 #include <cstring>
 #include <vector>
 
