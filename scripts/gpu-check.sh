@@ -107,7 +107,7 @@ build_it() {
         build release
         return
     fi
-    bash "$root/scripts/install-deps.sh" --cuda || note "packages could not be installed"
+    bash "$root/scripts/install-deps.sh" --cuda --demo || note "packages could not be installed"
     find_nvcc || { note "there is no nvcc, and it could not be installed"; return 1; }
     build release -DPOLLARD_CUDA=ON
 }

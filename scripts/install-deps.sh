@@ -3,17 +3,17 @@
 #
 #   scripts/install-deps.sh [--cuda] [--test] [--demo] [--fuzz] [--format]
 #
-#   --cuda    also the CUDA toolkit's compiler and cuBLAS, about 0.9 GB, from PyPI into the cache folder, where no nvcc is installed.
-#             Needs no GPU. Without the option this is done on a machine that has an NVIDIA driver
+#   --cuda    also the CUDA toolkit's compiler and cuBLAS, about 0.9 GB, from PyPI into the cache folder, where no nvcc of CUDA 12 or
+#             later is installed. Needs no GPU. Without the option this is done on a machine that has an NVIDIA driver
 #   --test    also --cuda, and what the OpenCL backend is tested with: PoCL, a device that every machine has; oclgrind, which watches
 #             what kernels do to memory; clang, a second compiler for the kernels
-#   --demo    also what scripts/demo.sh needs: pip and unzip, to fetch the model
+#   --demo    also what scripts/demo.sh and scripts/gpu-check.sh need: pip and unzip, to fetch the model
 #   --fuzz    also clang, for scripts/fuzz.sh
 #   --format  also clang-format, for scripts/format.sh
 . "$(dirname "$0")/lib.sh"
 
 packages=(
-    gcc libc6-dev g++             # g++: only a test that the public headers are good C++
+    gcc libc6-dev g++             # g++: only tests: that the public headers are good C++, and the CUDA simulator
     cmake ninja-build pkg-config git ca-certificates
     libopenblas-openmp-dev        # the OpenMP variant: one thread pool for BLAS and for the ops around it
     libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libzstd-dev zlib1g-dev

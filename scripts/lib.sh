@@ -86,11 +86,16 @@ want_packages() {
     if [ ${#absent[@]} -gt 0 ]; then say "NOT packaged here, so there is no $purpose: ${absent[*]}"; fi
 }
 
-# find_nvcc: leaves in `nvcc` the path of the CUDA compiler, the system's or the one in our cache; false where there is none.
+# find_nvcc: leaves in `nvcc` the path of the CUDA compiler, the system's or the one in our cache; false where there is none of CUDA 12
+# or later (distributions may have an older one).
 find_nvcc() {
-    nvcc=$(command -v nvcc) || nvcc=/usr/local/cuda/bin/nvcc
-    [ -x "$nvcc" ] || nvcc=$cuda_toolkit/bin/nvcc
-    [ -x "$nvcc" ]
+    local release
+    for nvcc in "$(command -v nvcc)" /usr/local/cuda/bin/nvcc "$cuda_toolkit/bin/nvcc"; do
+        [ -x "$nvcc" ] || continue
+        release=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\).*/\1/p')
+        [ "${release:-0}" -lt 12 ] || return 0
+    done
+    return 1
 }
 
 # configure PRESET [-DNAME=VALUE...]: compiles go through ccache where that is there.

