@@ -1,8 +1,8 @@
 /* stream.c - weights that stay in pinned host memory and visit the device.
  *
- * The copy stream brings them in while the other computes. Two events keep the order of the contract: a copy starts
- * when all that was queued before it has been computed, since some of that may still read what it overwrites; and
- * stream_wait has computing wait for the copy.
+ * The copy stream brings them in beside computing. Two events keep the order of the contract: a copy starts when all
+ * that was queued before it has been computed, since some of that may still read what it overwrites; and stream_wait
+ * has computing wait for the copy, and what moves its units.
  */
 #include <stdio.h>
 
