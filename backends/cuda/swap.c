@@ -81,7 +81,7 @@ static pol_status swap_some(cu *c, rest *r)
     CU_TRY(c->base.ctx, "swap_units", cudaMemcpyAsync, on_device, staged, pairs_at + (size_t)all.n_pairs * pair_bytes,
            cudaMemcpyHostToDevice, c->moving);
     CU_TRY(c->base.ctx, "swap_units", pol_cu_swap_units, c->moving, &all);
-    for (const pol_swap_args *a = first; a < r->a; a++) /* the last's rest comes with the next list */
+    for (const pol_swap_args *a = first; a < r->a + (r->done > 0); a++) /* of the last perhaps some pairs alone */
         if (a->n_pairs)
             POL_TRY(cu_moved(c, (cu_buf *)a->w.buf));
     return POL_OK;

@@ -348,6 +348,42 @@ static void lists_fill_no_ring(void **state)
     free(f.results);
 }
 
+/* The first of a buffer's two lists is on its way when the second fails; then its memory serves another. */
+static void half_a_move_is_waited_for(void **state)
+{
+    enum { ROWS = 160 };
+    int32_t a[ROWS / 2], b[ROWS / 2];
+    for (int32_t i = 0; i < ROWS / 2; i++) {
+        a[i] = i;
+        b[i] = i + ROWS / 2;
+    }
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        fixture f;
+        pol_buf *w;
+        float x[ROWS * C], y[ROWS * C];
+        switch_on(1, 64 << 20);
+        sim_seed(seed);
+        open_fixture(&f, *state, 1, 1);
+        for (int i = 0; i < ROWS * C; i++)
+            x[i] = (float)(i / C);
+        assert_ok(f.ctx, pol_buf_new_rows(f.be, POL_BF16, ROWS, C, &w));
+        assert_true(((cu_buf *)w)->in_arena);
+        assert_ok(f.ctx, pol_upload(f.be, w, 0, x, ROWS * C));
+        assert_ok(f.ctx, pol_sync(f.be));
+        sim_fail("cudaMemcpyAsync", 2, cudaErrorInvalidValue);
+        const pol_swap_args half = {{w, 0}, C, ROWS, ROWS / 2, a, b};
+        assert_int_equal(pol_swap_units(f.be, &half, 1), POL_EDEVICE);
+        pol_buf_free(f.be, w);
+        assert_ok(f.ctx, pol_buf_new_rows(f.be, POL_BF16, ROWS, C, &w));
+        assert_ok(f.ctx, pol_upload(f.be, w, 0, x, ROWS * C));
+        assert_ok(f.ctx, pol_download(f.be, w, 0, y, ROWS * C));
+        assert_memory_equal(y, x, sizeof x);
+        pol_buf_free(f.be, w);
+        close_fixture(&f);
+        free(f.results);
+    }
+}
+
 /* Where the time of ops is told, units move in their turn: the stream that is timed does all. */
 static void they_are_timed_in_their_turn(void **state)
 {
@@ -369,6 +405,7 @@ int main(void)
         cmocka_unit_test(moves_beside_are_as_in_their_turn),
         cmocka_unit_test(they_are_beside),
         cmocka_unit_test(lists_fill_no_ring),
+        cmocka_unit_test(half_a_move_is_waited_for),
         cmocka_unit_test(they_are_timed_in_their_turn),
     };
     return cmocka_run_group_tests(tests, test_context_open, test_context_close);
