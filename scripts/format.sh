@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formats the C files as .clang-format says.
+# Formats the C, C++ and CUDA files as .clang-format says.
 #
 #   scripts/format.sh [--check] [FILE...]
 #
@@ -14,7 +14,7 @@ fi
 bash "$root/scripts/install-deps.sh" --format
 cd "$root"
 files=("$@")
-[ ${#files[@]} -gt 0 ] || mapfile -t files < <(git ls-files --cached --others --exclude-standard '*.c' '*.h')
+[ ${#files[@]} -gt 0 ] || mapfile -t files < <(git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cpp' '*.cu' '*.cuh')
 if [ -n "$check" ]; then
     clang-format --dry-run --Werror "${files[@]}"
 else
