@@ -10,15 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "sim_asan.h"
 #include "sim_runtime.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SIM_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SIM_ASAN 1
-#endif
-#endif
 #ifdef SIM_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
