@@ -103,13 +103,15 @@ typedef struct pol_swiglu_args {
     int64_t T, kept, padded;
 } pol_swiglu_args;
 
-/* nll [T] f32, nats = logsumexp(x w^T) - (x w^T)[target]; target [T] i32 below V, -1 = not scored: nll 0. w [V,C].
- * The vocabulary goes by in slices of at most `slice` rows, the forward pass's the backend's nll_slice; scratch: at
- * least nll_scratch() f32 elements. */
+/* nll [T,k] f32, nats = logsumexp(x w^T) - (x w^T)[target]; target [T,k] i32 below V, -1 = not scored: nll 0. w [V,C].
+ * One target a token for the loss on text, k of them for what a token's distribution is compared by. The vocabulary
+ * goes by in slices of at most `slice` rows, the forward pass's the backend's nll_slice; scratch: at least
+ * nll_scratch() f32 elements. */
 typedef struct pol_nll_args {
     pol_view nll, x, w, target, scratch;
-    int64_t T, C, V, slice;
+    int64_t T, k, C, V, slice; /* 1 <= k <= POL_MAX_TARGETS */
 } pol_nll_args;
+enum { POL_MAX_TARGETS = 64 };
 
 /* Exchanges unit rows a[i] and b[i] of `w` (units of `unit` consecutive elements from `at`), i < n_pairs. All 2n
  * indices are different. `a`, `b` are host arrays. The op takes an array of these, one a buffer: a whole mask is one
@@ -127,7 +129,57 @@ typedef struct pol_activation_stats_args {
     int64_t T, N;
 } pol_activation_stats_args;
 
-enum { POL_OPS_ABI = 3 };
+/* Second moments over the T rows of x [T,N], added to what is there: a [2,N,N] += x^T x, and where y [T,M] is given
+ * b [2,N,M] += x^T y. x has the act_dtype, y is f32. A sum is a pair of f32 matrices, high parts and low parts, whose
+ * f64 sum is the value: each call adds the f32 product of at most POL_GRAM_ROWS rows at a time to the pair without
+ * loss, so that the number of calls and tokens plays no part. Of a, elements (i, j) with j <= i are meant; the others
+ * hold nothing of use. scratch: at least gram_scratch() f32 elements. */
+typedef struct pol_gram_args {
+    pol_view a, b, x, y, scratch; /* b and y both or neither: then M is 0 */
+    int64_t T, N, M;
+} pol_gram_args;
+enum { POL_GRAM_ROWS = 1024 };
+
+/* (A + damping mean(diag A) I) X = B: A [N,N] symmetric, of which elements (i, j) with j <= i are read; B [N,M]. Host
+ * arrays, f64; a is destroyed, b becomes X. POL_ENUMERIC, naming the row, where the damped matrix is not positive
+ * definite or holds what is not finite. */
+typedef struct pol_solve_spd_args {
+    int64_t N, M;
+    double damping;
+    double *a, *b;
+    double condition; /* out: estimate of the damped matrix's condition number in the 1-norm */
+} pol_solve_spd_args;
+
+/* Optimal-brain-surgeon removal of units from a linear map (Hassibi and Stork 1993; block form: Kurtic et al. 2022,
+ * arXiv 2203.07259, ZipLM: Kurtic et al. 2023, arXiv 2302.04089). w [N,C], N = n_units * unit: unit j is rows
+ * [j unit, (j+1) unit). h [N,N] = X^T X / tokens of what is multiplied by w; A = h + damping mean(diag h) I, P the
+ * inverse of A on the rows that are left. Again and again the `block` units of least error e_j = tr(W_j^T (P_jj)^-1
+ * W_j) go, ties to the smaller number, and what stays makes up for them: W -= P_:J (P_JJ)^-1 W_J, P -= P_:J (P_JJ)^-1
+ * P_J:. So with block 1 each removal is the one of least increase of tr((W0 - W)^T A (W0 - W)), and W the least-squares
+ * solution on what is left.
+ *
+ *   order  out [n_units] from the unit that is kept longest to the one that goes first; or in, where `ordered`
+ *   error  out [n_units] e_j of order[i] when it went, alone as with its block; 0s where `ordered`
+ *   level  [n_levels] numbers of units kept, 1 <= level <= n_units, rising
+ *   rows   [n_levels]: rows[l] [level[l] unit, C] out, the least-squares W on the first level[l] units of the order, in
+ *          that order: (A_SS)^-1 A_S: W, computed afresh from A, so that the sweep's rounding is not in it
+ *
+ * Host arrays; f64 inside. POL_ENUMERIC as for solve_spd. */
+typedef struct pol_obs_sweep_args {
+    int64_t n_units, unit, C, block;
+    double damping;
+    const double *h; /* elements (i, j) with j <= i are read */
+    const float *w;
+    bool ordered;
+    int32_t *order;
+    double *error;
+    int64_t n_levels;
+    const int64_t *level;
+    float *const *rows;
+    double condition; /* out, of A, as in solve_spd */
+} pol_obs_sweep_args;
+
+enum { POL_OPS_ABI = 4 };
 
 typedef struct pol_ops {
     uint32_t abi, size; /* POL_OPS_ABI, sizeof(pol_ops): checked once, when a backend registers */
@@ -150,6 +202,7 @@ typedef struct pol_ops {
     int64_t (*gemm_scratch)(pol_backend *be, int64_t T, int64_t N, int64_t C); /* project and project_add */
     int64_t (*attention_scratch)(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
     int64_t (*nll_scratch)(pol_backend *be, int64_t T, int64_t C, int64_t slice);
+    int64_t (*gram_scratch)(pol_backend *be, int64_t T, int64_t N, int64_t M);
 
     /* Required. */
     pol_status (*embed)(pol_backend *be, const pol_embed_args *a);
@@ -162,6 +215,13 @@ typedef struct pol_ops {
     pol_status (*nll)(pol_backend *be, const pol_nll_args *a);
     pol_status (*swap_units)(pol_backend *be, const pol_swap_args *a, int64_t n);
     pol_status (*activation_stats)(pol_backend *be, const pol_activation_stats_args *a);
+    pol_status (*gram)(pol_backend *be, const pol_gram_args *a);
+
+    /* Optional, both or none, on host arrays, done when they return: what repairs the weights that stay. Without them
+     * the front doors say POL_EUNSUPPORTED, and whoever asks uses the backend of the host's processor
+     * (pol_backend_open_host), which has them. */
+    pol_status (*solve_spd)(pol_backend *be, pol_solve_spd_args *a);
+    pol_status (*obs_sweep)(pol_backend *be, pol_obs_sweep_args *a);
 
     /* Optional: NULL where a backend has nothing to gain. Without project_swiglu the front door calls project, then
      * swiglu. */
@@ -240,9 +300,14 @@ pol_status pol_swiglu(pol_backend *be, const pol_swiglu_args *a);
 pol_status pol_nll(pol_backend *be, const pol_nll_args *a);
 pol_status pol_swap_units(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status pol_activation_stats(pol_backend *be, const pol_activation_stats_args *a);
+pol_status pol_gram(pol_backend *be, const pol_gram_args *a);
+bool pol_can_repair(const pol_backend *be); /* has solve_spd and obs_sweep */
+pol_status pol_solve_spd(pol_backend *be, pol_solve_spd_args *a);
+pol_status pol_obs_sweep(pol_backend *be, pol_obs_sweep_args *a);
 int64_t pol_gemm_scratch(pol_backend *be, int64_t T, int64_t N, int64_t C);
 int64_t pol_attention_scratch(pol_backend *be, int64_t T, int64_t S, int64_t G, int64_t g, int64_t D);
 int64_t pol_nll_scratch(pol_backend *be, int64_t T, int64_t C, int64_t slice);
+int64_t pol_gram_scratch(pol_backend *be, int64_t T, int64_t N, int64_t M);
 
 /* POL_EARG, naming what is wrong, for a table of another ABI or with an entry missing. Called once, when a backend is
  * opened. */

@@ -4,12 +4,14 @@
 #define POL_FORWARD_H
 
 #include "core/backend.h"
+#include "core/gram.h"
 #include "pollard/model.h"
 
 /* Where given, statistics of what enters w_o (attention) or w_down (MLP) are added up, by position in the kept prefix.
  * Host arrays, as long as that input is wide. */
 typedef struct pol_tap {
     double *sum, *sumsq; /* over tokens, of x and of x^2; NULL: not wanted */
+    pol_gram_sums *gram; /* second moments, by position in the kept prefix; NULL: not wanted */
 } pol_tap;
 
 /* The residual stream of B sequences of S tokens is set from ids (embedding) or from the host [B*S, C]; blocks then act

@@ -17,6 +17,8 @@ typedef struct pol_layer_weights {
     pol_buf *b_o;                  /* [C] or NULL */
     pol_buf *b_gate_up;            /* [F, 2] or NULL */
     pol_buf *b_down;               /* [C] or NULL */
+    /* Used in place of w_o and w_down where not NULL: rows of a repaired model (pol_model_set_lengths); borrowed. */
+    pol_buf *rows_o, *rows_down;
     /* Kept by the current mask: the prefix that the forward pass uses; 0 = residual path. */
     int64_t n_groups, n_channels;
 } pol_layer_weights;
@@ -86,6 +88,18 @@ uint64_t pol_model_largest_row(const pol_config *c, const pol_backend *be);
 /* A layer as it is on the device under the present mask. A streamed one is brought there first, which may be where
  * another layer was. */
 pol_status pol_model_layer(pol_model *m, int32_t layer, pol_layer_weights *out);
+
+/* Makes the forward pass use the first length[kind * n_layers + layer] units of each block as they lie, kind GROUP or
+ * CHANNEL: a mask that moves nothing. rows [2 * n_layers], indexed alike: buffers of at least as many units, of the
+ * weight type, in place of the block's own last matrix (NULL entry, or NULL for all: its own); they stay the caller's,
+ * who keeps them until the next call or mask. Setting a mask or an order goes back to the model's own rows.
+ * POL_EUNSUPPORTED for rows of a streamed model. */
+pol_status pol_model_set_lengths(pol_model *m, const int64_t *length, pol_buf *const *rows);
+
+/* The `n` units from position `first` on of a block's part become `values` [n, unit], f32, until the model is freed:
+ * they move with their unit from then on. bias: b_o (GROUP) or b_down (CHANNEL) [hidden], made where there is none. */
+pol_status pol_model_put(pol_model *m, int32_t layer, pol_part part, int64_t first, int64_t n, const float *values);
+pol_status pol_model_put_bias(pol_model *m, int32_t layer, pol_unit_kind kind, const float *values);
 
 /* Of streamed models. fetch: the layer sets out for its slot, unless it is there or on its way. visit: it has arrived,
  * its units in `order` [arrangement->size]; of *out the parts are filled in. home: a part in host memory. */

@@ -77,6 +77,9 @@ POL_API void pol_backend_close(pol_backend *be); /* takes NULL */
  * >= 1, is yours: pol_backend_close_all(). */
 POL_API pol_status pol_backend_open_all(pol_context *ctx, const pol_backend_options *o, pol_backend ***out, int64_t *n);
 POL_API void pol_backend_close_all(pol_context *ctx, pol_backend **list, int64_t n); /* takes NULL */
+/* The backend of the host's own processor, which has every op: for what another lacks. On success *out is yours:
+ * pol_backend_close(). */
+POL_API pol_status pol_backend_open_host(pol_context *ctx, int32_t threads, pol_backend **out);
 POL_API const pol_device_info *pol_backend_info(const pol_backend *be);              /* lives as long as `be` */
 POL_API const char *pol_backend_weights(const pol_backend *be); /* "f32", "f16" or "bf16"; a literal */
 

@@ -88,10 +88,13 @@ POL_API void pol_distribution_sample(const pol_distribution *d, uint64_t seed, u
  * costs, and nothing where its block is gone. */
 typedef enum pol_budget_mode { POL_BUDGET_SEPARATE = 0, POL_BUDGET_JOINT } pol_budget_mode;
 POL_API extern const char *const pol_budget_mode_names[]; /* "separate", "joint", NULL */
+typedef struct pol_cost pol_cost;                         /* pollard/cost.h */
 typedef struct pol_budget {
     pol_budget_mode mode;
     double keep[POL_UNIT_KINDS]; /* SEPARATE */
-    double keep_params;          /* JOINT: share of decoder-block parameters */
+    double keep_params;          /* JOINT without a cost: share of decoder-block parameters */
+    const pol_cost *cost;        /* JOINT: what units cost; borrowed; NULL = parameters */
+    double limit;                /* JOINT with a cost: of the whole model, in the cost's quantity */
 } pol_budget;
 
 /* Names the value. POL_EARG: a share outside (0, 1]. POL_ELIMIT: a budget that this model cannot meet, because it keeps

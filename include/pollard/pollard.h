@@ -2,10 +2,12 @@
 #ifndef POLLARD_POLLARD_H
 #define POLLARD_POLLARD_H
 
+#include "pollard/allocation.h"
 #include "pollard/bench.h"
 #include "pollard/config.h"
 #include "pollard/context.h"
 #include "pollard/data.h"
+#include "pollard/cost.h"
 #include "pollard/device.h"
 #include "pollard/eval.h"
 #include "pollard/export.h"
@@ -13,6 +15,7 @@
 #include "pollard/mask.h"
 #include "pollard/memory.h"
 #include "pollard/model.h"
+#include "pollard/repair.h"
 #include "pollard/run.h"
 #include "pollard/score.h"
 #include "pollard/source.h"

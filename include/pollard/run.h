@@ -33,8 +33,6 @@ typedef struct pol_granularity {
 } pol_granularity;
 POL_API extern const pol_granularity pol_granularities[];
 
-enum { POL_AUTO = -1 }; /* a number that follows from others */
-
 typedef struct pol_prune_settings {
     /* what is pruned, on which text */
     const char *model;

@@ -48,6 +48,9 @@ POL_API const char *pol_status_name(pol_status s);
             return pol_try_s_;          \
     } while (0)
 
+/* Of a setting that is a number: it follows from others. */
+enum { POL_AUTO = -1 };
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,76 @@
+/* database.h - the repaired model at every level: for each (layer, kind) the nested order of its units and, for some
+ * numbers of units kept, the rows of its last matrix that make up for the others.
+ *
+ * Building it takes the dense streams through the model once: Gram matrix of what enters w_o or w_down, order, rows. It
+ * is a file, written a block at a time, so that a run that stopped goes on behind the last whole block. Levels then lie
+ * in device memory, where there is room, or are read when they are needed.
+ */
+#ifndef POL_DATABASE_H
+#define POL_DATABASE_H
+
+#include "core/gram.h"
+#include "core/model/weights.h"
+#include "core/streams.h"
+#include "pollard/data.h"
+#include "pollard/repair.h"
+
+/* Numbers of units kept that have rows: about `levels` equal steps from 0 to all, on multiples of `align` (all units is
+ * a level whatever it divides by); of groups each number. 0 and the whole block need no rows. level [count + 1] is
+ * given by the caller; rising; *n of them, 0 and count included. */
+void pol_database_levels(int64_t count, pol_unit_kind kind, int64_t levels, int64_t align, int64_t *level, int64_t *n);
+
+typedef struct pol_database_settings {
+    int64_t levels, align;
+    int64_t obs_block; /* channels removed at a time */
+    double damping;
+    const float *metric; /* [units->n]: units go by rising metric, ties to the higher number first; NULL: OBS order */
+    unsigned granularity;
+    char identity[33]; /* of model, text and settings: a file of another is not gone on with */
+} pol_database_settings;
+
+typedef struct pol_database pol_database;
+
+/* Opens `path` where it holds blocks of this identity, else begins it anew. `be` is where the levels are used; `m`'s
+ * units and configuration are. On success *out is yours: pol_database_close(), which leaves the file. POL_EIO, and
+ * nothing left of a block half written, where the disk is full. */
+pol_status pol_database_open(pol_context *ctx, const char *path, const pol_database_settings *o, pol_model *m,
+                             pol_database **out);
+void pol_database_close(pol_database *db); /* takes NULL */
+
+/* Computes the blocks that are missing: `cal` goes through the dense model, a layer after the other. `host` has
+ * solve_spd and obs_sweep (pol_can_repair). *sequences (may be NULL) gets the forward sequences spent. A block of fewer
+ * than 4 tokens a column is POL_ELIMIT, of fewer than 10 a warning; a level whose rows are worse than none at all (the
+ * block removed) is a warning and has the next better level's place taken by its own plain rows. Told to `watch`, which
+ * may be NULL: blocks done, condition number, error of the block. */
+typedef void (*pol_database_watch)(void *user, int64_t done, int64_t total);
+pol_status pol_database_build(pol_database *db, pol_forward *f, pol_backend *host, const pol_sequences *cal,
+                              pol_database_watch watch, void *user, int64_t *sequences);
+
+/* Units of a block, the one that is kept longest first: numbers inside the section. */
+const int32_t *pol_database_order(const pol_database *db, int32_t layer, pol_unit_kind kind);
+/* As an order of positions for pol_model_set_order(): [model order size]. */
+void pol_database_full_order(const pol_database *db, int32_t *order);
+/* Levels of a block: rising, 0 and all included. */
+const int64_t *pol_database_level(const pol_database *db, int32_t layer, pol_unit_kind kind, int64_t *n);
+
+/* Bytes of all levels in the weight type, and of the largest one of each block: what it takes on the device if all lie
+ * there, and at least. */
+uint64_t pol_database_bytes(const pol_config *c, const pol_backend *be, int64_t levels, int64_t align,
+                            unsigned granularity);
+uint64_t pol_database_least_bytes(const pol_config *c, const pol_backend *be, unsigned granularity);
+uint64_t pol_database_file_bytes(const pol_config *c, int64_t levels, int64_t align, unsigned granularity);
+
+/* Levels as rows for pol_model_set_lengths() on one device. */
+typedef struct pol_levels pol_levels;
+/* All on the device where `resident`, else one a block at a time, read from the file when another is wanted. */
+pol_status pol_levels_new(pol_database *db, pol_backend *be, bool resident, pol_levels **out);
+void pol_levels_free(pol_levels *l); /* takes NULL */
+/* Rows for `length` units of each block ([2 n_layers], as of pol_model_set_lengths): those of the smallest level that
+ * has as many; exactly the least-squares rows where length is a level. NULL where the block is whole or gone. */
+pol_status pol_levels_rows(pol_levels *l, const int64_t *length, pol_buf **rows);
+/* The same rows to the host: [level's units, unit row], of which the first `length` are meant. *level gets the level.
+ */
+pol_status pol_levels_read(pol_database *db, int32_t layer, pol_unit_kind kind, int64_t length, float *dst,
+                           int64_t *level);
+
+#endif

@@ -1,0 +1,95 @@
+/* allocation.h - a policy over how many units each block keeps: a Gaussian around mean counts, moved by an evolution
+ * strategy. Which units stay follows from the block's nested order, so the variables are two a layer.
+ *
+ * Indices of counts: kind * n_layers + layer, kind GROUP or CHANNEL.
+ */
+#ifndef POLLARD_ALLOCATION_H
+#define POLLARD_ALLOCATION_H
+
+#include "pollard/cost.h"
+#include "pollard/learn.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What counts may be. */
+typedef struct pol_shape_rules {
+    const pol_units *units;           /* borrowed */
+    unsigned granularity;             /* kinds outside it keep all */
+    pol_budget budget;                /* its cost with JOINT */
+    int64_t align_channels;           /* counts of channels are multiples of it, or all, or none; 1: any */
+    int64_t min_groups, min_channels; /* of every block; 0: a block may go whole */
+    const int64_t *const *level; /* [2 n_layers] rising counts that are preferred, 0 and all included; NULL: none are */
+    const int64_t *n_levels;     /* [2 n_layers] */
+} pol_shape_rules;
+
+/* POL_ELIMIT with the numbers where no counts meet rules and budget. */
+POL_API pol_status pol_shape_check(const pol_shape_rules *r);
+/* Real counts to whole ones within the rules that use up the budget exactly: SEPARATE: the kind's own number of units
+ * (on aligned counts: the most that is not more); JOINT: what is left is less than the cheapest step. Each kind lies on
+ * levels but for one block that takes up the rest. Nearest to `want` in the sense that steps are given, from the
+ * lowest counts up, by the largest fraction of a step still missing, ties to the lower index. Depends on its arguments
+ * alone. */
+POL_API pol_status pol_shape_round(const pol_shape_rules *r, const double *want, int64_t *count);
+
+typedef enum pol_advantage { POL_ADVANTAGE_RANK = 0, POL_ADVANTAGE_NORMALISED } pol_advantage;
+POL_API extern const char *const pol_advantage_names[]; /* "rank", "normalised", NULL */
+
+typedef struct pol_allocation_settings {
+    int32_t candidates;              /* K of a step, even: K / 2 Gaussian draws and their mirror images */
+    int32_t sequences_per_candidate; /* nb; all candidates of a step see the same ones */
+    pol_advantage advantage;
+    double spread_channels; /* standard deviation at the start, as a share of a block's channels */
+    double spread_groups;   /* and of its groups; at least spread_least groups */
+    double spread_least;
+    double spread_end;    /* share of the spread that is left at the end of the run */
+    double learning_rate; /* of the mean, in spreads */
+    bool adapt_spread;    /* by the evolution strategy as well */
+    int64_t steps;
+    uint64_t seed;
+} pol_allocation_settings;
+
+POL_API void pol_allocation_defaults(pol_allocation_settings *o); /* steps are left at 0 */
+POL_API pol_status pol_allocation_check(pol_context *ctx, const pol_allocation_settings *o);
+
+/* The state of the policy between steps: all that a checkpoint needs. */
+typedef struct pol_allocation_state {
+    int64_t next;     /* step to do */
+    double deviation; /* running, of a step's losses */
+    double *mean;     /* [2 n_layers] counts, real */
+    double *spread;   /* [2 n_layers] standard deviations before the schedule */
+} pol_allocation_state;
+
+/* As pol_losses, for counts in place of a mask. */
+typedef struct pol_allocation_losses {
+    pol_status (*look)(void *user, const int64_t *count, const int64_t *index, int64_t n, double *loss);
+    pol_status (*settle)(void *user);
+    void (*drop)(void *user);
+    void *user;
+} pol_allocation_losses;
+
+typedef struct pol_allocator pol_allocator;
+/* `start` [2 n_layers] are the first mean counts (NULL: the budget's share of every block). Rules are copied, what they
+ * point to is borrowed. On success *out is yours: pol_allocator_free(). */
+POL_API pol_status pol_allocator_new(pol_context *ctx, const pol_allocation_settings *o, const pol_shape_rules *r,
+                                     const double *start, int64_t n_sequences, const pol_allocation_losses *losses,
+                                     pol_allocator **out);
+POL_API void pol_allocator_free(pol_allocator *a); /* takes NULL */
+/* One step: candidates, their losses, mean and spread moved. As pol_trainer_step() where it fails or is stopped.
+ * report->grad_norm is the length of the mean's move in spreads; mean_entropy that of the Gaussians, nats a variable.
+ */
+POL_API pol_status pol_allocator_step(pol_allocator *a, pol_step_report *report);
+POL_API int64_t pol_allocator_next(const pol_allocator *a);
+POL_API const pol_allocation_state *pol_allocator_state(const pol_allocator *a); /* lives as long as `a` */
+POL_API pol_status pol_allocator_set(pol_allocator *a,
+                                     const pol_allocation_state *s); /* refuses what no run can be in */
+/* The mean's own counts: the mask that the policy stands for. */
+POL_API pol_status pol_allocator_counts(const pol_allocator *a, int64_t *count);
+/* Probability that the unit of rank r (0 = kept longest) of a block is kept: of the count's Gaussian. */
+POL_API double pol_allocation_probability(double mean, double spread, int64_t rank);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
