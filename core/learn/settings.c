@@ -17,11 +17,9 @@ const char *const pol_score_names[] = {[POL_SCORE_SQRT] = "sqrt", [POL_SCORE_TEX
 const char *const pol_schedule_names[] = {
     [POL_SCHEDULE_COSINE] = "cosine", [POL_SCHEDULE_LINEAR] = "linear", [POL_SCHEDULE_CONSTANT] = "constant", NULL};
 
-const char *const pol_purpose_names[] = {[POL_PURPOSE_INIT] = "initialisation",
-                                         [POL_PURPOSE_LEARN] = "learning",
-                                         [POL_PURPOSE_HELD_OUT] = "held_out",
-                                         [POL_PURPOSE_EVAL] = "evaluation",
-                                         NULL};
+const char *const pol_purpose_names[] = {
+    [POL_PURPOSE_INIT] = "initialisation", [POL_PURPOSE_LEARN] = "learning", [POL_PURPOSE_HELD_OUT] = "held_out",
+    [POL_PURPOSE_EVAL] = "evaluation",     [POL_PURPOSE_REPAIR] = "repair",  NULL};
 
 /* A unit at the floor is drawn about smin * passes times, 30 in 10,000, and then rises by at most lr A_k / sqrt(smin):
  * back in play, not at the top at once. A higher floor draws it more often, but each mask then differs from the hard

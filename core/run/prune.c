@@ -37,11 +37,16 @@ static void drop(void *user) { pol_replicas_drop(&((pol_job *)user)->replicas); 
 /* Its order of units is that of all. */
 static const pol_model *first_model(const pol_job *r) { return r->replicas.of[0].model; }
 
+static pol_checkpoint_shape checkpoint_shape(const pol_job *r)
+{
+    return (pol_checkpoint_shape){.n_units = r->in.units->n, .n_order = pol_model_order_size(first_model(r))};
+}
+
 static void snapshot(pol_job *r)
 {
     if (r->trainer)
         pol_trainer_get(r->trainer, &r->ck.step, &r->ck.estimator);
-    memcpy(r->ck.s, r->dist->s, (size_t)r->ck.n_units * sizeof *r->ck.s);
+    memcpy(r->ck.s, r->dist->s, (size_t)r->ck.shape.n_units * sizeof *r->ck.s);
     pol_model_get_order(first_model(r), r->ck.order);
     memcpy(r->ck.sequences, r->sequences, sizeof r->sequences);
     r->ck.seconds = pol_seconds() - r->started;
@@ -71,7 +76,7 @@ static pol_status judge(pol_job *r, int64_t step, double *loss)
         r->ck.has_best = true;
         r->ck.best_step = step;
         r->ck.best_loss = *loss;
-        memcpy(r->ck.best_s, r->dist->s, (size_t)r->ck.n_units * sizeof *r->ck.best_s);
+        memcpy(r->ck.best_s, r->dist->s, (size_t)r->ck.shape.n_units * sizeof *r->ck.best_s);
     }
     if (r->watch && r->watch->judged)
         r->watch->judged(r->watch->user, step, *loss, best);
@@ -124,7 +129,8 @@ static pol_status fingerprint(pol_job *r, char out[33])
 static pol_status begin(pol_job *r)
 {
     const pol_units *u = r->in.units;
-    POL_TRY(pol_checkpoint_init(r->ctx, u->n, pol_model_order_size(first_model(r)), &r->ck));
+    const pol_checkpoint_shape shape = checkpoint_shape(r);
+    POL_TRY(pol_checkpoint_init(r->ctx, &shape, &r->ck));
     POL_TRY(fingerprint(r, r->ck.settings));
     stage(r, "dense model");
     POL_TRY(pol_job_measure(r, NULL, 0, &r->result->dense));
@@ -155,7 +161,8 @@ static pol_status restore(pol_job *r, const json_t *old)
     char settings[33];
     POL_TRY(pol_job_read_results(r, old));
     POL_TRY(pol_mask_read(r->ctx, r->folder.initial, u, &granularity, r->mask, r->initial_s));
-    POL_TRY(pol_checkpoint_read(r->ctx, r->folder.checkpoint, u->n, pol_model_order_size(first_model(r)), &r->ck));
+    const pol_checkpoint_shape shape = checkpoint_shape(r);
+    POL_TRY(pol_checkpoint_read(r->ctx, r->folder.checkpoint, &shape, &r->ck));
     POL_TRY(fingerprint(r, settings));
     POL_TRY(pol_checkpoint_check_settings(r->ctx, r->folder.checkpoint, &r->ck, settings));
     memcpy(r->dist->s, r->ck.s, (size_t)u->n * sizeof *r->dist->s);
@@ -225,7 +232,7 @@ static pol_status finish(pol_job *r)
     int64_t step = r->o.learn.steps;
     if (r->o.select == POL_SELECT_BEST && r->ck.has_best) {
         step = r->ck.best_step;
-        memcpy(r->dist->s, r->ck.best_s, (size_t)r->ck.n_units * sizeof *r->dist->s);
+        memcpy(r->dist->s, r->ck.best_s, (size_t)r->ck.shape.n_units * sizeof *r->dist->s);
     }
     POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
     POL_TRY(pol_job_measure(r, r->mask, step, &r->result->learnt));

@@ -124,9 +124,10 @@ typedef enum pol_purpose {
     POL_PURPOSE_LEARN,    /* the masks of the trainer's steps */
     POL_PURPOSE_HELD_OUT, /* hard masks on calibration text that is not learnt from */
     POL_PURPOSE_EVAL,     /* perplexity on a text of the user's */
+    POL_PURPOSE_REPAIR,   /* statistics of the nested order and of the repair; a pass of all blocks counts once */
     POL_PURPOSES
 } pol_purpose;
-POL_API extern const char *const pol_purpose_names[]; /* "initialisation", "learning", "held_out", "evaluation" */
+POL_API extern const char *const pol_purpose_names[]; /* "initialisation", "learning", "held_out", "evaluation", "repair" */
 
 typedef struct pol_trainer pol_trainer;
 /* Everything but `o` and `losses` (copied) is borrowed. `n_sequences`: size of the calibration set. */

@@ -1,5 +1,5 @@
-/* fuzz_checkpoint.c - any bytes as a checkpoint of 5 units and an order of 3: as they are, and once more under a right
- * checksum, which random changes would never hit. */
+/* fuzz_checkpoint.c - any bytes as a checkpoint of 5 units, an order of 3 and 2 numbers of state: as they are, and once
+ * more under a right checksum, which random changes would never hit. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,13 +10,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { UNITS = 5, ORDER = 3, CHECKSUM = 8 };
+enum { UNITS = 5, ORDER = 3, STATE = 2, CHECKSUM = 8 };
+
+static const pol_checkpoint_shape SHAPE = {UNITS, ORDER, STATE};
 
 static void parse(pol_context *ctx, const uint8_t *data, size_t size)
 {
     pol_checkpoint c;
-    if (pol_checkpoint_parse(ctx, "fuzz", data, size, UNITS, ORDER, &c) < 0) {
-        if (c.s || c.best_s || c.order)
+    if (pol_checkpoint_parse(ctx, "fuzz", data, size, &SHAPE, &c) < 0) {
+        if (c.s || c.best_s || c.order || c.state)
             abort(); /* a failed call left something behind */
         return;
     }

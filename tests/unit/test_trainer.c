@@ -447,8 +447,9 @@ static pol_learn_settings resume_settings(int variant)
 
 static void restart(pol_context *ctx, const char *path, rig *r, const pol_learn_settings *o, int64_t n_sequences)
 {
+    const pol_checkpoint_shape shape = {.n_units = r->u->n};
     pol_checkpoint c;
-    assert_ok(ctx, pol_checkpoint_init(ctx, r->u->n, 0, &c));
+    assert_ok(ctx, pol_checkpoint_init(ctx, &shape, &c));
     memset(c.settings, 'a', 32);
     pol_trainer_get(r->t, &c.step, &c.estimator);
     memcpy(c.s, r->d->s, (size_t)r->u->n * sizeof *c.s);
@@ -456,7 +457,7 @@ static void restart(pol_context *ctx, const char *path, rig *r, const pol_learn_
     pol_checkpoint_free(&c);
     rig_end(r);
     rig_start(ctx, o, n_sequences, 0.5f, r);
-    assert_ok(ctx, pol_checkpoint_read(ctx, path, r->u->n, 0, &c));
+    assert_ok(ctx, pol_checkpoint_read(ctx, path, &shape, &c));
     memcpy(r->d->s, c.s, (size_t)r->u->n * sizeof *c.s);
     assert_ok(ctx, pol_trainer_set(r->t, c.step, &c.estimator));
     pol_checkpoint_free(&c);
