@@ -83,16 +83,18 @@ static pol_status cpu_sync(pol_backend *be)
 
 static void cpu_close(pol_backend *be) { pol_free(be->ctx, be); }
 
-#define CPU_TABLE(suffix)                                                                                              \
-    {                                                                                                                  \
-        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free,                 \
-        .upload = cpu_upload, .download = cpu_download, .download_later = cpu_download, .sync = cpu_sync,              \
-        .close = cpu_close, .host_new = cpu_host_new, .host_free = cpu_host_free, .stream_in = cpu_stream,             \
-        .stream_wait = cpu_stream_wait, .gemm_scratch = gemm_scratch_none,                                             \
-        .attention_scratch = attention_scratch_##suffix, .nll_scratch = nll_scratch_##suffix, .embed = embed_##suffix, \
-        .rmsnorm = rmsnorm_##suffix, .project = project_##suffix, .project_add = project_add_##suffix,                 \
-        .rope = rope_##suffix, .attention = attention_##suffix, .swiglu = swiglu_##suffix, .nll = nll_##suffix,        \
-        .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix                               \
+#define CPU_TABLE(suffix)                                                                                        \
+    {                                                                                                            \
+        .abi = POL_OPS_ABI, .size = sizeof(pol_ops), .buf_new = cpu_buf_new, .buf_free = cpu_buf_free,           \
+        .upload = cpu_upload, .download = cpu_download, .download_later = cpu_download, .sync = cpu_sync,        \
+        .close = cpu_close, .host_new = cpu_host_new, .host_free = cpu_host_free, .stream_in = cpu_stream,       \
+        .stream_wait = cpu_stream_wait, .gemm_scratch = gemm_scratch_none,                                       \
+        .attention_scratch = attention_scratch_##suffix, .nll_scratch = nll_scratch_##suffix,                    \
+        .gram_scratch = gram_scratch_##suffix, .embed = embed_##suffix, .rmsnorm = rmsnorm_##suffix,             \
+        .project = project_##suffix, .project_add = project_add_##suffix, .rope = rope_##suffix,                 \
+        .attention = attention_##suffix, .swiglu = swiglu_##suffix, .nll = nll_##suffix,                         \
+        .swap_units = swap_units_##suffix, .activation_stats = activation_stats_##suffix, .gram = gram_##suffix, \
+        .solve_spd = solve_spd_cpu, .obs_sweep = obs_sweep_cpu                                                   \
     }
 
 static const pol_ops cpu_ops = CPU_TABLE(cpu);

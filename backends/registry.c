@@ -186,6 +186,11 @@ pol_status pol_backend_open(pol_context *ctx, const pol_backend_options *o, pol_
     return s;
 }
 
+pol_status pol_backend_open_host(pol_context *ctx, int32_t threads, pol_backend **out)
+{
+    return pol_backend_open(ctx, &(pol_backend_options){.name = pol_driver_cpu.name, .threads = threads}, out);
+}
+
 /* Devices of two kinds round differently. */
 static void note_kinds(pol_context *ctx, const pol_device_info *d, int64_t n)
 {

@@ -134,6 +134,7 @@ static pol_status run_nll(bench *b)
                                           {b->target, 0},
                                           {b->scratch, 0},
                                           s->T,
+                                          1,
                                           s->C,
                                           s->V,
                                           b->be->nll_slice});

@@ -55,6 +55,11 @@ pol_status swiglu_cpu(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_cpu(pol_backend *be, const pol_nll_args *a);
 pol_status swap_units_cpu(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status activation_stats_cpu(pol_backend *be, const pol_activation_stats_args *a);
+pol_status gram_cpu(pol_backend *be, const pol_gram_args *a);
+int64_t gram_scratch_cpu(pol_backend *be, int64_t T, int64_t N, int64_t M);
+/* Those on host arrays. They are in both tables: what they must give, tests/ops/test_repair_ops.c says by itself. */
+pol_status solve_spd_cpu(pol_backend *be, pol_solve_spd_args *a);
+pol_status obs_sweep_cpu(pol_backend *be, pol_obs_sweep_args *a);
 
 /* The reference ops, cpu/reference.c: the formulas of backend.h in plain loops, right by definition. */
 pol_status embed_reference(pol_backend *be, const pol_embed_args *a);
@@ -69,5 +74,7 @@ pol_status swiglu_reference(pol_backend *be, const pol_swiglu_args *a);
 pol_status nll_reference(pol_backend *be, const pol_nll_args *a);
 pol_status swap_units_reference(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status activation_stats_reference(pol_backend *be, const pol_activation_stats_args *a);
+pol_status gram_reference(pol_backend *be, const pol_gram_args *a);
+int64_t gram_scratch_reference(pol_backend *be, int64_t T, int64_t N, int64_t M);
 
 #endif

@@ -11,7 +11,7 @@ enum { SUM_CHUNK = 1024 };
 
 typedef struct running {
     double sum;
-    float max, target; /* target: the target's logit, once its slice has been by */
+    float max;
 } running;
 
 CPU_CLONES static void add_logits(running *r, const float *restrict logit, int64_t n)
@@ -32,6 +32,14 @@ CPU_CLONES static void add_logits(running *r, const float *restrict logit, int64
     }
 }
 
+/* The logits of those targets that are among the n rows from `first`. */
+static void take_targets(float *nll, const int32_t *target, int64_t k, const float *logit, int64_t first, int64_t n)
+{
+    for (int64_t j = 0; j < k; j++)
+        if (target[j] >= first && target[j] < first + n)
+            nll[j] = logit[target[j] - first];
+}
+
 /* The logits of a slice. */
 int64_t nll_scratch_cpu(pol_backend *be, int64_t T, int64_t C, int64_t slice)
 {
@@ -39,16 +47,17 @@ int64_t nll_scratch_cpu(pol_backend *be, int64_t T, int64_t C, int64_t slice)
     return pol_mul_count(T, slice);
 }
 
+/* Until the last slice has been by, nll holds the logits of the targets. */
 pol_status nll_cpu(pol_backend *be, const pol_nll_args *a)
 {
-    const int64_t T = a->T;
+    const int64_t T = a->T, k = a->k;
     const int32_t *target = cpu_i32(a->target);
     float *logits = cpu_f32(a->scratch), *nll = cpu_f32(a->nll);
     running *rows = pol_alloc_array(be->ctx, T, sizeof *rows);
     if (!rows)
         return POL_ENOMEM;
     for (int64_t t = 0; t < T; t++)
-        rows[t] = (running){.sum = 0, .max = -INFINITY, .target = NAN};
+        rows[t] = (running){.sum = 0, .max = -INFINITY};
     pol_status s = POL_OK;
     for (int64_t first = 0; first < a->V && s == POL_OK; first += a->slice) {
         const int64_t n = pol_min_i64(a->slice, a->V - first);
@@ -56,12 +65,11 @@ pol_status nll_cpu(pol_backend *be, const pol_nll_args *a)
 #pragma omp parallel for num_threads(cpu_threads(be)) if (T * n > CPU_PARALLEL_MIN)
         for (int64_t t = 0; t < T; t++) {
             add_logits(&rows[t], logits + t * n, n);
-            if (target[t] >= first && target[t] < first + n)
-                rows[t].target = logits[t * n + target[t] - first];
+            take_targets(nll + t * k, target + t * k, k, logits + t * n, first, n);
         }
     }
-    for (int64_t t = 0; t < T; t++)
-        nll[t] = target[t] < 0 ? 0.0f : (float)(rows[t].max - (double)rows[t].target + log(rows[t].sum));
+    for (int64_t i = 0; i < T * k; i++)
+        nll[i] = target[i] < 0 ? 0.0f : (float)(rows[i / k].max - (double)nll[i] + log(rows[i / k].sum));
     pol_free(be->ctx, rows);
     return s;
 }

@@ -139,7 +139,6 @@ pol_status nll_reference(pol_backend *be, const pol_nll_args *a)
     if (!logit)
         return POL_ENOMEM;
     for (int64_t t = 0; t < a->T; t++) {
-        const int32_t target = cpu_i32(a->target)[t];
         double max = -INFINITY, sum = 0;
         for (int64_t v = 0; v < a->V; v++) {
             logit[v] = dot(cpu_f32(a->x) + t * a->C, cpu_f32(a->w) + v * a->C, a->C);
@@ -147,7 +146,10 @@ pol_status nll_reference(pol_backend *be, const pol_nll_args *a)
         }
         for (int64_t v = 0; v < a->V; v++)
             sum += exp(logit[v] - max);
-        cpu_f32(a->nll)[t] = target < 0 ? 0.0f : (float)(max + log(sum) - logit[target]);
+        for (int64_t i = t * a->k; i < (t + 1) * a->k; i++) {
+            const int32_t target = cpu_i32(a->target)[i];
+            cpu_f32(a->nll)[i] = target < 0 ? 0.0f : (float)(max + log(sum) - logit[target]);
+        }
     }
     pol_free(be->ctx, logit);
     return POL_OK;
@@ -195,4 +197,36 @@ pol_status activation_stats_reference(pol_backend *be, const pol_activation_stat
         cpu_f32(a->sumsq)[n] = (float)sumsq;
     }
     return POL_OK;
+}
+
+/* Adds the inner product of two columns to the pair of a matrix at `high` and of its twin at `low`. */
+static void add_columns(float *high, float *low, const float *x, int64_t x_row, const float *y, int64_t y_row,
+                        int64_t T)
+{
+    double sum = (double)*high + *low;
+    for (int64_t t = 0; t < T; t++)
+        sum += (double)x[t * x_row] * y[t * y_row];
+    *high = (float)sum;
+    *low = (float)(sum - *high);
+}
+
+pol_status gram_reference(pol_backend *be, const pol_gram_args *a)
+{
+    (void)be;
+    const int64_t N = a->N, M = a->M;
+    const float *x = cpu_f32(a->x), *y = cpu_f32(a->y);
+    float *xx = cpu_f32(a->a), *xy = cpu_f32(a->b);
+    for (int64_t i = 0; i < N; i++) {
+        for (int64_t j = 0; j <= i; j++)
+            add_columns(xx + i * N + j, xx + (N + i) * N + j, x + i, N, x + j, N, a->T);
+        for (int64_t j = 0; j < M; j++)
+            add_columns(xy + i * M + j, xy + (N + i) * M + j, x + i, N, y + j, M, a->T);
+    }
+    return POL_OK;
+}
+
+int64_t gram_scratch_reference(pol_backend *be, int64_t T, int64_t N, int64_t M)
+{
+    (void)be, (void)T, (void)N, (void)M;
+    return 0;
 }

@@ -184,6 +184,7 @@ static void embed_and_nll(fixture *f)
                                                      .target = {f->ids, 0},
                                                      .scratch = {f->scratch, 0},
                                                      .T = T,
+                                                     .k = 1,
                                                      .C = C,
                                                      .V = UNITS,
                                                      .slice = UNITS}));

@@ -155,7 +155,7 @@ static void run_project_swiglu(rig *r, const op_case *c, double *out)
 
 static void run_nll(rig *r, const op_case *c, double *out)
 {
-    pol_nll_args a = {.T = c->T, .C = c->C, .V = c->V, .slice = c->slice};
+    pol_nll_args a = {.T = c->T, .k = 1, .C = c->C, .V = c->V, .slice = c->slice};
     a.x = rig_acts(r, c->T * c->C, 1);
     a.w = rig_weights(r, c->V, c->C, 3 / sqrt((double)c->C));
     a.target = rig_ids(r, c->T, -1, (int32_t)c->V - 1);

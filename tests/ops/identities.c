@@ -301,6 +301,7 @@ static pol_nll_args nll_args(rig *r, int64_t T, int64_t C, int64_t V, int64_t sl
                           .nll = rig_zero(r, POL_F32, T),
                           .scratch = rig_zero(r, POL_F32, pol_nll_scratch(be, T, C, slice)),
                           .T = T,
+                          .k = 1,
                           .C = C,
                           .V = V,
                           .slice = slice};

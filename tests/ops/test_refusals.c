@@ -207,6 +207,7 @@ static void test_swiglu_and_nll(void **state)
                       .target = rig_ids(&r, 2, 0, 4),
                       .scratch = rig_zero(&r, POL_F32, 6),
                       .T = 2,
+                      .k = 1,
                       .C = 3,
                       .V = 5,
                       .slice = 3};
@@ -335,6 +336,7 @@ static void test_memory_runs_out(void **state)
                       .target = rig_ids(&r, 2, 0, 4),
                       .scratch = rig_zero(&r, POL_F32, 6),
                       .T = 2,
+                      .k = 1,
                       .C = 3,
                       .V = 5,
                       .slice = 3};
