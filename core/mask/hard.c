@@ -5,6 +5,7 @@
 
 #include "core/base/base.h"
 #include "core/mask/budget.h"
+#include "core/mask/joint.h"
 #include "core/mask/units.h"
 
 typedef struct ranked {
@@ -59,86 +60,135 @@ static const pol_section *section_of(const pol_units *u, int32_t unit)
     return &u->sections[lo];
 }
 
-/* What one unit is to the joint budget. */
-typedef struct item {
-    int64_t cost;     /* of the unit alone; of a coupled block: its output bias */
-    int32_t block;    /* coupled: the unit number of its block; else -1 */
-    bool is_block;    /* it is that block */
-    int64_t *waiting; /* cost of its block's contents that rank above the block; coupled only */
-} item;
+/* A block while the budget is filled. Coupled: it can go, and its contents can. */
+typedef struct filling {
+    pol_unit_kind contents;
+    int32_t layer;
+    int32_t block; /* unit number of the coupled block; else -1 */
+    int64_t kept;  /* contents that are paid for, or wait for their coupled block */
+} filling;
 
 typedef struct joint_fill {
-    const pol_units *u;
+    pol_joint j;
     unsigned granularity;
-    int64_t left;                        /* parameters */
-    int64_t waiting[2 * POL_MAX_LAYERS]; /* index contents kind * n_layers + layer */
+    double spent;                      /* exact: costs are multiples of a power of two */
+    filling block[2 * POL_MAX_LAYERS]; /* index contents kind * n_layers + layer */
 } joint_fill;
 
-static item item_of(joint_fill *f, int32_t unit)
+static filling *filling_of(joint_fill *f, const pol_section *sec)
 {
-    const pol_section *sec = section_of(f->u, unit);
-    const pol_unit_kind contents = pol_contents_of(sec->kind);
-    if (!pol_is_coupled(f->granularity, contents))
-        return (item){.cost = sec->params, .block = -1};
-    const bool is_block = pol_is_block(sec->kind);
-    return (item){
-        .cost = is_block ? pol_block_bias(f->u, contents, sec->layer) : sec->params,
-        .block = (int32_t)pol_units_section(f->u, pol_block_of(contents), sec->layer)->first,
-        .is_block = is_block,
-        .waiting = &f->waiting[(int64_t)contents * f->u->n_layers + sec->layer],
-    };
+    return &f->block[(int64_t)pol_contents_of(sec->kind) * f->j.units->n_layers + sec->layer];
 }
 
-/* Length of the longest beginning that fits; marks its coupled blocks in the mask. */
-static int64_t longest_beginning(joint_fill *f, const ranked *list, int64_t n, uint8_t *mask)
+/* What n of a block's contents cost. */
+static double cost_of(const joint_fill *f, const filling *b, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const item it = item_of(f, list[i].unit);
-        if (it.block >= 0 && !it.is_block && !mask[it.block]) {
-            *it.waiting += it.cost;
-            continue;
+    return pol_joint_block(&f->j, b->contents, b->layer, (double)n);
+}
+
+static double whole_cost(const joint_fill *f, const filling *b)
+{
+    return cost_of(f, b, pol_units_section(f->j.units, b->contents, b->layer)->count);
+}
+
+/* Pays `cost` if it fits. */
+static bool pay(joint_fill *f, double cost)
+{
+    if (f->spent + cost > f->j.mask_limit)
+        return false;
+    f->spent += cost;
+    return true;
+}
+
+/* Keeps one more of a block's contents if that fits. */
+static bool keep_one(joint_fill *f, filling *b)
+{
+    if (!pay(f, cost_of(f, b, b->kept + 1) - cost_of(f, b, b->kept)))
+        return false;
+    b->kept++;
+    return true;
+}
+
+static void begin_fill(joint_fill *f, uint8_t *mask)
+{
+    const pol_units *u = f->j.units;
+    f->spent = pol_joint_untouched(&f->j, f->granularity);
+    for (pol_unit_kind k = POL_UNIT_GROUP; k <= POL_UNIT_CHANNEL; k++)
+        for (int32_t l = 0; l < u->n_layers; l++) {
+            const pol_section *block = pol_units_section(u, pol_block_of(k), l);
+            const bool coupled = pol_is_coupled(f->granularity, k) && block->count > 0;
+            filling *b = filling_of(f, block);
+            *b = (filling){.contents = k, .layer = l, .block = coupled ? (int32_t)block->first : -1};
+            if (coupled) /* one that costs nothing is kept in any case */
+                mask[b->block] = whole_cost(f, b) == 0;
         }
-        const int64_t cost = it.cost + (it.is_block ? *it.waiting : 0);
-        if (cost > f->left)
-            return i;
-        f->left -= cost;
-        if (it.is_block)
-            mask[it.block] = 1;
-    }
-    return n;
 }
 
-static void hard_joint(const pol_distribution *d, const pol_budget *b, const float *tie, ranked *list, uint8_t *mask)
+/* One unit in the order: false where it does not fit. Contents of a coupled block that has not come yet wait. */
+static bool take(joint_fill *f, int32_t unit, uint8_t *mask)
 {
-    joint_fill f = {.u = d->units, .granularity = d->granularity};
-    f.left = pol_budget_params(d->units, b->keep_params) - pol_untouched_params(d->units, d->granularity);
+    const pol_section *sec = section_of(f->j.units, unit);
+    filling *b = filling_of(f, sec);
+    if (!pol_is_block(sec->kind)) {
+        if (b->block < 0 || mask[b->block])
+            return keep_one(f, b);
+        b->kept++;
+        return true;
+    }
+    if (b->block < 0)
+        return pay(f, whole_cost(f, b));
+    if (!mask[unit] && !pay(f, cost_of(f, b, b->kept)))
+        return false;
+    mask[unit] = 1;
+    return true;
+}
+
+/* Takes the longest beginning of the order that fits; its length. */
+static int64_t take_beginning(joint_fill *f, const ranked *list, int64_t n, uint8_t *mask)
+{
+    int64_t cut = 0;
+    while (cut < n && take(f, list[cut].unit, mask))
+        cut++;
+    for (int64_t i = 0; i < cut; i++) {
+        const pol_section *sec = section_of(f->j.units, list[i].unit);
+        const filling *b = filling_of(f, sec);
+        if (b->block != list[i].unit)
+            mask[list[i].unit] = b->block < 0 || mask[b->block];
+    }
+    return cut;
+}
+
+static pol_status hard_joint(const pol_distribution *d, const pol_budget *b, const float *tie, ranked *list,
+                             uint8_t *mask)
+{
+    const pol_units *u = d->units;
+    joint_fill *f = pol_alloc_zero(u->ctx, sizeof *f);
+    if (!f)
+        return POL_ENOMEM;
+    f->j = pol_joint_of(u, b);
+    f->granularity = d->granularity;
     const int64_t n = rank(d, d->granularity, tie, list);
     for (int64_t i = 0; i < n; i++)
         mask[list[i].unit] = 0;
-
-    const int64_t cut = longest_beginning(&f, list, n, mask);
-    /* Its units, but for contents whose block did not come with it. */
-    for (int64_t i = 0; i < cut; i++) {
-        const item it = item_of(&f, list[i].unit);
-        if (!it.is_block)
-            mask[list[i].unit] = it.block < 0 || mask[it.block];
-    }
-    /* A coupled block that ends it is kept, empty. */
-    if (cut < n) {
-        const item it = item_of(&f, list[cut].unit);
-        if (it.is_block && it.cost <= f.left) {
-            mask[it.block] = 1;
-            f.left -= it.cost;
+    begin_fill(f, mask);
+    const int64_t cut = take_beginning(f, list, n, mask);
+    if (cut < n) { /* a coupled block that ends it is kept: empty at first, which costs nothing */
+        filling *last = filling_of(f, section_of(u, list[cut].unit));
+        if (last->block == list[cut].unit) {
+            mask[last->block] = 1;
+            last->kept = 0;
         }
     }
     /* What is left goes, in order, to contents of kept blocks and to uncoupled units. */
     for (int64_t i = 0; i < n; i++) {
-        const item it = item_of(&f, list[i].unit);
-        if (mask[list[i].unit] || it.is_block || it.cost > f.left || (it.block >= 0 && !mask[it.block]))
+        const pol_section *sec = section_of(u, list[i].unit);
+        filling *block = filling_of(f, sec);
+        if (mask[list[i].unit] || block->block == list[i].unit || (block->block >= 0 && !mask[block->block]))
             continue;
-        mask[list[i].unit] = 1;
-        f.left -= it.cost;
+        mask[list[i].unit] = pol_is_block(sec->kind) ? pay(f, whole_cost(f, block)) : keep_one(f, block);
     }
+    pol_free(u->ctx, f);
+    return POL_OK;
 }
 
 static pol_status check_tie(const pol_units *u, const float *tie)
@@ -159,10 +209,11 @@ pol_status pol_hard_mask(const pol_distribution *d, const pol_budget *b, const f
     if (!list)
         return POL_ENOMEM;
     memset(mask, 1, (size_t)u->n);
+    pol_status s = POL_OK;
     if (b->mode == POL_BUDGET_SEPARATE)
         hard_separate(d, b, tie, list, mask);
     else
-        hard_joint(d, b, tie, list, mask);
+        s = hard_joint(d, b, tie, list, mask);
     pol_free(u->ctx, list);
-    return POL_OK;
+    return s;
 }

@@ -1,8 +1,10 @@
 /* project.c - Euclidean projection of the probabilities onto the budget: s <- clip(s - v c, 0, 1) with the least v >= 0
  * that meets it.
  *
- * A joint budget is written in parameters. That c is then the parameters themselves and not their quotient by the mean
- * only scales v.
+ * A joint budget is written in its own quantity. That c is then the cost itself and not its quotient by the mean only
+ * scales v. Where every block costs in proportion to its units and no unit's cost depends on another unit, the expected
+ * cost is piecewise linear in v; else it is what the block's table says of the expected number of units, with their
+ * block's own probability before it.
  */
 #include <limits.h>
 #include <math.h>
@@ -10,17 +12,26 @@
 
 #include "core/base/base.h"
 #include "core/mask/budget.h"
+#include "core/mask/joint.h"
 #include "core/mask/units.h"
 
 typedef struct problem {
     const pol_distribution *d;
-    unsigned kinds; /* whose s moves */
-    bool joint;     /* a unit costs its parameters, else 1 */
+    unsigned kinds;         /* whose s moves */
+    const pol_joint *joint; /* what units cost; NULL: 1 */
     double budget;
 } problem;
 
-static bool has_section(const problem *p, const pol_section *sec) { return pol_has_kind(p->kinds, sec->kind); }
-static double unit_cost(const problem *p, const pol_section *sec) { return p->joint ? (double)sec->params : 1; }
+static double unit_cost(const problem *p, const pol_section *sec)
+{
+    return p->joint ? pol_joint_unit(p->joint, sec) : 1;
+}
+
+/* Units that cost nothing are free of the budget. */
+static bool has_section(const problem *p, const pol_section *sec)
+{
+    return pol_has_kind(p->kinds, sec->kind) && sec->count > 0 && unit_cost(p, sec) > 0;
+}
 
 /* The v at which a unit leaves 1, and at which it arrives at 0. Written once: the breakpoints, the equation between two
  * of them and the final move must agree to the last bit on which units are at a bound. */
@@ -59,20 +70,17 @@ static double linear_cost(const problem *p, double v)
     return sum;
 }
 
-/* Expected parameters of everything where a unit counts only with its block: s_block (bias + sum of s_unit cost). */
-static double coupled_cost(const problem *p, double v)
+/* Expected cost of everything: s_block times the cost of as many units as are expected. */
+static double table_cost(const problem *p, double v)
 {
     const pol_units *u = p->d->units;
-    double sum = 0;
+    double sum = p->joint->fixed;
     for (int32_t l = 0; l < u->n_layers; l++)
         for (pol_unit_kind k = POL_UNIT_GROUP; k <= POL_UNIT_CHANNEL; k++) {
             const pol_section *contents = pol_units_section(u, k, l), *block = pol_units_section(u, pol_block_of(k), l);
-            double inside = (double)block->params, outside = (double)block->count;
-            if (has_section(p, contents))
-                inside = (double)pol_block_bias(u, k, l) + (double)contents->params * section_sum(p, contents, v);
-            if (has_section(p, block))
-                outside = section_sum(p, block, v);
-            sum += outside * inside;
+            const double inside = has_section(p, contents) ? section_sum(p, contents, v) : (double)contents->count;
+            const double outside = has_section(p, block) ? section_sum(p, block, v) : 1;
+            sum += outside * pol_joint_block(p->joint, k, l, inside);
         }
     return sum;
 }
@@ -85,8 +93,11 @@ static double last_breakpoint(const problem *p)
     double v = 0;
     for (int64_t k = 0; k < p->d->units->n_sections; k++) {
         const pol_section *sec = &p->d->units->sections[k];
-        for (int64_t i = sec->first; has_section(p, sec) && i < sec->first + sec->count; i++)
-            v = fmax(v, reaches_zero(p->d->s[i], unit_cost(p, sec)));
+        if (!has_section(p, sec))
+            continue;
+        const double cost = unit_cost(p, sec);
+        for (int64_t i = sec->first; i < sec->first + sec->count; i++)
+            v = fmax(v, reaches_zero(p->d->s[i], cost));
     }
     return v;
 }
@@ -119,9 +130,11 @@ static pol_status find_piece(const problem *p, double *above, double *within)
     int64_t n = 0;
     for (int64_t k = 0; k < u->n_sections; k++) {
         const pol_section *sec = &u->sections[k];
-        for (int64_t i = sec->first; has_section(p, sec) && i < sec->first + sec->count; i++) {
-            const double breakpoint[2] = {reaches_zero(p->d->s[i], unit_cost(p, sec)),
-                                          leaves_one(p->d->s[i], unit_cost(p, sec))};
+        if (!has_section(p, sec))
+            continue;
+        const double cost = unit_cost(p, sec);
+        for (int64_t i = sec->first; i < sec->first + sec->count; i++) {
+            const double breakpoint[2] = {reaches_zero(p->d->s[i], cost), leaves_one(p->d->s[i], cost)};
             for (int j = 0; j < 2; j++)
                 if (*above < breakpoint[j] && breakpoint[j] < *within)
                     point[n++] = breakpoint[j];
@@ -159,8 +172,10 @@ static pol_status linear_shift(const problem *p, double *v)
     double constant = 0, slope = 0; /* cost = constant - slope v on [above, within] */
     for (int64_t k = 0; k < u->n_sections; k++) {
         const pol_section *sec = &u->sections[k];
+        if (!has_section(p, sec))
+            continue;
         const double cost = unit_cost(p, sec);
-        for (int64_t i = sec->first; has_section(p, sec) && i < sec->first + sec->count; i++) {
+        for (int64_t i = sec->first; i < sec->first + sec->count; i++) {
             const double s = p->d->s[i];
             if (leaves_one(s, cost) >= within) {
                 constant += cost;
@@ -175,31 +190,38 @@ static pol_status linear_shift(const problem *p, double *v)
 }
 
 /* The cost falls with v, but is no longer piecewise linear. */
-static double coupled_shift(const problem *p)
+static double table_shift(const problem *p)
 {
-    if (coupled_cost(p, 0) <= p->budget)
+    if (table_cost(p, 0) <= p->budget)
         return 0;
     double above = 0, within = last_breakpoint(p);
-    halve(p, coupled_cost, INT_MAX, &above, &within);
+    halve(p, table_cost, INT_MAX, &above, &within);
     return within;
 }
 
-static problem problem_of(const pol_distribution *d, const pol_budget *b, pol_unit_kind kind)
+static problem problem_of(const pol_distribution *d, const pol_budget *b, pol_unit_kind kind, pol_joint *room)
 {
     const pol_units *u = d->units;
     if (b->mode == POL_BUDGET_SEPARATE)
-        return (problem){d, 1u << kind, false, b->keep[kind] * (double)u->n_of[kind]};
-    return (problem){d, d->granularity, true, b->keep_params * (double)pol_mask_params(u, NULL)};
+        return (problem){d, 1u << kind, NULL, b->keep[kind] * (double)u->n_of[kind]};
+    *room = pol_joint_of(u, b);
+    return (problem){d, d->granularity, room, room->limit};
+}
+
+static bool is_linear(const problem *p)
+{
+    return !p->joint || (!pol_is_coupled(p->kinds, POL_UNIT_GROUP) && !pol_is_coupled(p->kinds, POL_UNIT_CHANNEL) &&
+                         pol_joint_proportional(p->joint));
 }
 
 static pol_status shift_of(problem p, double *v)
 {
-    if (p.joint && (pol_is_coupled(p.kinds, POL_UNIT_GROUP) || pol_is_coupled(p.kinds, POL_UNIT_CHANNEL))) {
-        *v = coupled_shift(&p);
+    if (!is_linear(&p)) {
+        *v = table_shift(&p);
         return POL_OK;
     }
     if (p.joint)
-        p.budget = fmax(0, p.budget - (double)pol_untouched_params(p.d->units, p.kinds));
+        p.budget = fmax(0, p.budget - pol_joint_untouched(p.joint, p.kinds));
     return linear_shift(&p, v);
 }
 
@@ -207,15 +229,19 @@ pol_status pol_budget_shift(const pol_distribution *d, const pol_budget *b, pol_
 {
     POL_TRY(pol_budget_check(d->units, d->granularity, b));
     POL_TRY(pol_distribution_check(d));
-    return shift_of(problem_of(d, b, kind), v);
+    pol_joint joint;
+    return shift_of(problem_of(d, b, kind, &joint), v);
 }
 
 static void move(const problem *p, double v, float *s)
 {
     for (int64_t k = 0; k < p->d->units->n_sections; k++) {
         const pol_section *sec = &p->d->units->sections[k];
-        for (int64_t i = sec->first; has_section(p, sec) && i < sec->first + sec->count; i++)
-            s[i] = (float)moved(s[i], unit_cost(p, sec), v);
+        if (!pol_has_kind(p->kinds, sec->kind))
+            continue;
+        const double cost = unit_cost(p, sec);
+        for (int64_t i = sec->first; i < sec->first + sec->count; i++)
+            s[i] = cost > 0 ? (float)moved(s[i], cost, v) : fminf(fmaxf(s[i], 0), 1);
     }
 }
 
@@ -226,7 +252,8 @@ pol_status pol_project_budget(pol_distribution *d, const pol_budget *b)
             continue;
         double v;
         POL_TRY(pol_budget_shift(d, b, k, &v));
-        const problem p = problem_of(d, b, k);
+        pol_joint joint;
+        const problem p = problem_of(d, b, k, &joint);
         move(&p, v, d->s);
         if (b->mode == POL_BUDGET_JOINT)
             break;

@@ -4,40 +4,28 @@
 
 #include "core/base/file.h"
 #include "core/base/rng.h"
+#include "core/mask/budget.h"
 #include "core/model/source.h"
 #include "core/run/run.h"
-
-/* Parameters of the kinds that the granularity covers, and of all. A block covers its contents. */
-static void covered_params(const pol_units *u, unsigned granularity, double *covered, double *total)
-{
-    *covered = *total = 0;
-    for (int64_t i = 0; i < u->n_sections; i++) {
-        const pol_section *sec = &u->sections[i];
-        const double params = (double)sec->count * (double)sec->params;
-        const pol_unit_kind contents = sec->kind == POL_UNIT_ATTENTION ? POL_UNIT_GROUP : POL_UNIT_CHANNEL;
-        if (sec->kind <= POL_UNIT_CHANNEL) {
-            *total += params;
-            *covered += granularity & 1u << sec->kind ? params : 0;
-        } else if (granularity & 1u << sec->kind && !(granularity & 1u << contents)) {
-            *covered += params;
-        }
-    }
-}
+#include "pollard/cost.h"
 
 /* Mean initial probability of each kind: the kind's own share; under a joint budget the share that is left for what may
- * go, and with blocks beside their contents its square root for each, since a unit stays with the product. */
+ * go, and with blocks beside their contents its square root for each, since a unit stays with the product. Units that
+ * cost nothing start at 1. */
 static void initial_keep(const pol_prune_settings *o, pol_inputs *in)
 {
     const unsigned attention = 1u << POL_UNIT_GROUP | 1u << POL_UNIT_ATTENTION;
     const unsigned mlp = 1u << POL_UNIT_CHANNEL | 1u << POL_UNIT_MLP;
     const pol_budget *b = &o->learn.budget;
-    double covered, total;
-    covered_params(in->units, o->granularity, &covered, &total);
-    const double share = covered > 0 ? (b->keep_params * total - (total - covered)) / covered : 1;
+    const double share = b->mode == POL_BUDGET_JOINT ? pol_budget_share(in->units, o->granularity, b) : 1;
+    const unsigned bound = b->cost ? pol_cost_kinds(b->cost) : o->granularity;
     for (int k = 0; k < POL_UNIT_KINDS; k++) {
         const unsigned pair = attention & 1u << k ? attention : mlp;
         const bool both = (o->granularity & pair) == pair;
-        in->init_keep[k] = b->mode == POL_BUDGET_SEPARATE ? b->keep[k] : both ? sqrt(share) : share;
+        if (b->mode == POL_BUDGET_SEPARATE)
+            in->init_keep[k] = b->keep[k];
+        else
+            in->init_keep[k] = !(bound & 1u << k) ? 1 : both ? sqrt(share) : share;
     }
 }
 

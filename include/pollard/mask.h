@@ -84,27 +84,30 @@ POL_API void pol_distribution_sample(const pol_distribution *d, uint64_t seed, u
                                      uint8_t *mask);
 
 /* SEPARATE: each kind keeps keep[kind] of its own units, over all layers together; a unit counts by its own byte, even
- * where its block is gone. JOINT: what all the decoder blocks have left is kept to `keep_params`; a unit weighs what it
- * costs, and nothing where its block is gone. */
+ * where its block is gone. JOINT: what the whole has left is kept to `limit` in the quantity of `cost`, or without a
+ * cost to the share `keep_params` of the decoder blocks' parameters; a unit weighs what it costs, and nothing where its
+ * block is gone. Units that cost nothing are free: no budget takes them away. */
 typedef enum pol_budget_mode { POL_BUDGET_SEPARATE = 0, POL_BUDGET_JOINT } pol_budget_mode;
 POL_API extern const char *const pol_budget_mode_names[]; /* "separate", "joint", NULL */
 typedef struct pol_cost pol_cost;                         /* pollard/cost.h */
 typedef struct pol_budget {
     pol_budget_mode mode;
     double keep[POL_UNIT_KINDS]; /* SEPARATE */
-    double keep_params;          /* JOINT without a cost: share of decoder-block parameters */
+    double keep_params;          /* JOINT without a cost: share of the decoder blocks' parameters */
     const pol_cost *cost;        /* JOINT: what units cost; borrowed; NULL = parameters */
     double limit;                /* JOINT with a cost: of the whole model, in the cost's quantity */
 } pol_budget;
 
-/* Names the value. POL_EARG: a share outside (0, 1]. POL_ELIMIT: a budget that this model cannot meet, because it keeps
- * no unit of a kind, or because a joint share is below what the granularity must leave untouched. */
+/* Names the value. POL_EARG: a share outside (0, 1], a limit that is not above 0. POL_ELIMIT: a budget that this model
+ * cannot meet, because it keeps no unit of a kind, or because a joint one is below what the granularity must leave
+ * untouched; it says what the least is. */
 POL_API pol_status pol_budget_check(const pol_units *u, unsigned granularity, const pol_budget *b);
 
 /* Euclidean projection of s onto {0 <= s <= 1, expected cost <= budget}: s <- clip(s - v c, 0, 1), v >= 0, c = 1
- * (SEPARATE) or the unit's parameters over their mean (JOINT). v is exact to double rounding where the constraint is
- * linear (solved on the piece between two breakpoints, not bisected). With blocks and their contents in one JOINT
- * budget the expected cost is the sum over blocks of s_block * sum(s_unit cost): then v is the root of that monotone
+ * (SEPARATE) or the unit's cost over their mean (JOINT: on average over its block). v is exact to double rounding where
+ * the constraint is linear (solved on the piece between two breakpoints, not bisected). It is not where blocks and
+ * their contents are in one JOINT budget, or where a block's cost is not in proportion to its units: then the expected
+ * cost is the sum over blocks of s_block times the cost of sum(s_unit) units, and v is the root of that monotone
  * function. Paper section 3; s = 0 stays 0 only by the caller's choice. */
 POL_API pol_status pol_project_budget(pol_distribution *d, const pol_budget *b);
 
@@ -113,13 +116,14 @@ POL_API void pol_distribution_clamp(pol_distribution *d, float smin);
 
 /* The hard mask. All units stand in one order: falling s, then falling `tie` (NULL = none), then rising unit number.
  * SEPARATE: the first floor(keep * n + 1e-9) of each kind, exactly, whatever s is.
- * JOINT: the budget in whole parameters is filled in that order; a unit that does not fit is passed over, so that what
- * is left is less than the cheapest removed unit. Where a block and its contents can both go (a coupled block), first
- * the longest beginning of the order is taken that fits, with contents counting only together with their block: that is
- * the smallest theta such that "a block is kept if its s is above theta, a unit if its s is above theta and its block
- * is kept" fits. If a coupled block is what ends it, that block is kept too, empty at first. Then what is left is
- * filled, in order, from the contents of kept blocks and from units of uncoupled kinds. A removed block's contents are
- * 0. Kinds outside the granularity are 1. An s that is not finite, or a NaN tie, is POL_ENUMERIC. */
+ * JOINT: the budget is filled in that order; a unit costs what its block's cost rises by; one that does not fit is
+ * passed over, so that what is left is less than what any removed unit would add. Where a block and its contents can
+ * both go (a coupled block), first the longest beginning of the order is taken that fits, with contents counting only
+ * together with their block: that is the smallest theta such that "a block is kept if its s is above theta, a unit if
+ * its s is above theta and its block is kept" fits. If a coupled block is what ends it, that block is kept too, empty
+ * at first. Then what is left is filled, in order, from the contents of kept blocks and from units of uncoupled kinds.
+ * A removed block's contents are 0. Kinds outside the granularity are 1. An s that is not finite, or a NaN tie, is
+ * POL_ENUMERIC. */
 POL_API pol_status pol_hard_mask(const pol_distribution *d, const pol_budget *b, const float *tie, uint8_t *mask);
 
 /* mask.json (docs/mask.md). Writing is atomic. `s` may be NULL in both directions. Reading checks that the file fits

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "core/mask/budget.h"
+#include "core/mask/joint.h"
 #include "tests/test.h"
 #include "toy.h"
 
@@ -256,7 +257,8 @@ static void test_joint(void **state)
         assert_ok(ctx, pol_units_new(ctx, &c, &u));
         assert_ok(ctx, pol_distribution_new(u, granularity[round % 5], &d));
         const double all = (double)pol_mask_params(u, NULL);
-        double least = (double)pol_untouched_params(u, d->granularity) / all;
+        const pol_joint dense = pol_joint_of(u, &(pol_budget){.mode = POL_BUDGET_JOINT, .keep_params = 1});
+        double least = pol_joint_untouched(&dense, d->granularity) / all;
         if (least == 0)
             least = 1.01 * fmax(TOY_GROUP * 4, TOY_CHANNEL * 250) / all;
         const pol_budget b = {.mode = POL_BUDGET_JOINT,
@@ -269,6 +271,14 @@ static void test_joint(void **state)
     }
 }
 
+/* What a unit weighs: a block's parameters, its output bias with them, over its units. */
+static long double weight(const pol_units *u, const pol_section *sec)
+{
+    if (sec->kind >= POL_UNIT_ATTENTION)
+        return sec->params;
+    return (long double)pol_units_section(u, (pol_unit_kind)(sec->kind + 2), sec->layer)->params / sec->count;
+}
+
 /* Expected parameters of everything, written out from the header's definition. */
 static long double coupled_cost(const pol_distribution *d, const float *s, long double v)
 {
@@ -278,10 +288,11 @@ static long double coupled_cost(const pol_distribution *d, const float *s, long 
         for (int k = 0; k < 2; k++) {
             const pol_section *in = pol_units_section(u, (pol_unit_kind)k, l),
                               *block = pol_units_section(u, (pol_unit_kind)(k + 2), l);
-            long double inside = block->params - in->count * in->params;
+            long double units = 0, bias = block->params - in->count * in->params;
             for (int64_t i = in->first; i < in->first + in->count; i++)
-                inside += in->params * (d->granularity >> k & 1 ? clip(s[i] - v * in->params) : 1);
-            sum += inside * (d->granularity >> (k + 2) & 1 ? clip(s[block->first] - v * block->params) : 1);
+                units += d->granularity >> k & 1 ? clip(s[i] - v * weight(u, in)) : 1;
+            sum += (in->params * units + bias * fminl(units, 1)) *
+                   (d->granularity >> (k + 2) & 1 ? clip(s[block->first] - v * block->params) : 1);
         }
     return sum;
 }
@@ -324,7 +335,7 @@ static void test_coupled(void **state)
                 for (int64_t i = u->sections[k].first; i < u->sections[k].first + u->sections[k].count; i++)
                     assert_near(d->s[i],
                                 d->granularity >> u->sections[k].kind & 1
-                                    ? (double)clip(before[i] - hi * u->sections[k].params)
+                                    ? (double)clip(before[i] - hi * weight(u, &u->sections[k]))
                                     : 1,
                                 1e-7);
         }
