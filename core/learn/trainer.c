@@ -74,8 +74,9 @@ pol_status pol_trainer_new(pol_context *ctx, const pol_learn_settings *o, pol_di
     t->d = d;
     t->from = *losses;
     pol_status s = allocate(t);
+    const pol_deck_settings deck = pol_learn_deck(o);
     if (s == POL_OK)
-        s = pol_deck_new(ctx, o, n_sequences, &t->deck);
+        s = pol_deck_new(ctx, &deck, n_sequences, &t->deck);
     if (s < 0) {
         pol_trainer_free(t);
         return s;

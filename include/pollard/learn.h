@@ -92,8 +92,16 @@ POL_API double pol_learning_rate(const pol_learn_settings *o, int64_t step);
 /* The sequences of cell (step, mask k, i-th of nb): indices into a set of n, a permutation per epoch keyed by the seed.
  * With shared sequences k plays no part. A draw is a function of its arguments alone: nothing has to be saved.
  * pol_deck_draw fills index [nb]. POL_EARG: a set of fewer than nb, a step or mask that the settings do not have. */
+typedef struct pol_deck_settings {
+    uint64_t seed;
+    int64_t steps;
+    int32_t masks;     /* of a step */
+    int32_t sequences; /* of a mask: nb */
+    bool shared;       /* all masks of a step see the same ones */
+} pol_deck_settings;
+POL_API pol_deck_settings pol_learn_deck(const pol_learn_settings *o);
 typedef struct pol_deck pol_deck;
-POL_API pol_status pol_deck_new(pol_context *ctx, const pol_learn_settings *o, int64_t n, pol_deck **out);
+POL_API pol_status pol_deck_new(pol_context *ctx, const pol_deck_settings *o, int64_t n, pol_deck **out);
 POL_API void pol_deck_free(pol_deck *d); /* takes NULL */
 POL_API pol_status pol_deck_draw(pol_deck *d, int64_t step, int32_t k, int64_t *index);
 
@@ -127,7 +135,8 @@ typedef enum pol_purpose {
     POL_PURPOSE_REPAIR,   /* statistics of the nested order and of the repair; a pass of all blocks counts once */
     POL_PURPOSES
 } pol_purpose;
-POL_API extern const char *const pol_purpose_names[]; /* "initialisation", "learning", "held_out", "evaluation", "repair" */
+POL_API extern const char
+    *const pol_purpose_names[]; /* "initialisation", "learning", "held_out", "evaluation", "repair" */
 
 typedef struct pol_trainer pol_trainer;
 /* Everything but `o` and `losses` (copied) is borrowed. `n_sequences`: size of the calibration set. */

@@ -28,6 +28,12 @@ static inline pol_distribution *toy_distribution(const pol_units *u, unsigned gr
     return d;
 }
 
+static inline pol_status toy_deck(pol_context *ctx, const pol_learn_settings *o, int64_t n, pol_deck **out)
+{
+    const pol_deck_settings deck = pol_learn_deck(o);
+    return pol_deck_new(ctx, &deck, n, out);
+}
+
 static inline int toy_setup(void **state) { return pol_context_new(NULL, (pol_context **)state) == POL_OK ? 0 : -1; }
 static inline int toy_teardown(void **state)
 {

@@ -177,7 +177,7 @@ static void test_one_step(void **state)
     double loss[2] = {0}, kept = 0.0, norm = 0.0, entropy = 0.0, want[VARIABLES];
     int64_t index[3];
     pol_deck *deck;
-    assert_ok(ctx, pol_deck_new(ctx, &o, 5, &deck));
+    assert_ok(ctx, toy_deck(ctx, &o, 5, &deck));
     assert_ok(ctx, pol_deck_draw(deck, 0, 0, index));
     for (uint32_t k = 0; k < 2; k++) {
         pol_distribution_sample(r.d, 9, 0, k, masks[k]);
@@ -336,7 +336,7 @@ static void test_deck_covers_each_epoch_once(void **state)
                                       .steps = STEPS,
                                       .seed = 3};
         pol_deck *d;
-        assert_ok(ctx, pol_deck_new(ctx, &o, N, &d));
+        assert_ok(ctx, toy_deck(ctx, &o, N, &d));
         int64_t drawn = 0, first_epoch[N], moved = 0, same[NB];
         int seen[N] = {0};
         for (int64_t step = 0; step < STEPS; step++)
@@ -369,11 +369,11 @@ static void test_deck_is_a_function_of_its_arguments(void **state)
     pol_learn_settings o = {.mask_samples = 3, .sequences_per_mask = 4, .learning_rate = 1, .steps = 10, .seed = 3};
     pol_deck *a, *b;
     int64_t forward[30][4], index[4], changed = 0;
-    assert_ok(ctx, pol_deck_new(ctx, &o, 7, &a));
+    assert_ok(ctx, toy_deck(ctx, &o, 7, &a));
     for (int i = 0; i < 30; i++)
         assert_ok(ctx, pol_deck_draw(a, i / 3, i % 3, forward[i]));
     o.seed = 4;
-    assert_ok(ctx, pol_deck_new(ctx, &o, 7, &b));
+    assert_ok(ctx, toy_deck(ctx, &o, 7, &b));
     for (int i = 29; i >= 0; i--) {
         assert_ok(ctx, pol_deck_draw(a, i / 3, i % 3, index));
         assert_memory_equal(index, forward[i], sizeof index);
@@ -386,7 +386,7 @@ static void test_deck_is_a_function_of_its_arguments(void **state)
     assert_fails(ctx, pol_deck_draw(a, 0, 3, index), POL_EARG, "mask 3 is outside 0..2");
     pol_deck_free(a);
     pol_deck_free(b);
-    assert_fails(ctx, pol_deck_new(ctx, &o, 3, &a), POL_EARG, "sequences_per_mask: 4, but the calibration set has 3");
+    assert_fails(ctx, toy_deck(ctx, &o, 3, &a), POL_EARG, "deck: 4 sequences a mask, but the calibration set has 3");
     assert_null(a);
 }
 
@@ -559,7 +559,7 @@ static void test_lost_loss_names_step_mask_and_sequence(void **state)
     pol_deck *d;
     int64_t index[8];
     char message[128];
-    assert_ok(ctx, pol_deck_new(ctx, &o, 11, &d));
+    assert_ok(ctx, toy_deck(ctx, &o, 11, &d));
     assert_ok(ctx, pol_deck_draw(d, 3, 1, index));
     pol_deck_free(d);
     snprintf(message, sizeof message, "step 3, mask 1, sequence %lld: loss is nan", (long long)index[7]);

@@ -202,7 +202,7 @@ static void test_a_lost_value_is_named(void **state)
     int64_t index[2];
     char message[128];
     pol_deck *d;
-    assert_ok(ctx, pol_deck_new(ctx, &o, SEQUENCES, &d));
+    assert_ok(ctx, toy_deck(ctx, &o, SEQUENCES, &d));
     assert_ok(ctx, pol_deck_draw(d, 2, 1, index));
     pol_deck_free(d);
     snprintf(message, sizeof message, "step 2, mask 1, sequence %lld: loss is inf", (long long)index[1]);
