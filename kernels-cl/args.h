@@ -76,12 +76,20 @@ typedef struct attention_args {
     arg_float scale, unused;
 } attention_args;
 
-/* Logits [T, n] of the ids from `first` on, the `last` or not; NLL_KEPT floats are kept of a token. */
+/* Logits [T, n] of the ids from `first` on, the `last` or not; k targets and NLL_KEPT floats that are kept of a token.
+ */
 typedef struct nll_args {
     arg_long nll_at, logits_at, kept_at, target_at;
-    arg_int first, n, last, unused;
+    arg_int k, first, n, last;
 } nll_args;
 
-enum { NLL_KEPT = 3 };
+enum { NLL_KEPT = 2 };
+
+/* Where a product in rows of `columns` starts, and the high and the low parts of the sums that it is added to, in rows
+ * of `stride`. */
+typedef struct gram_args {
+    arg_long high_at, low_at, product_at;
+    arg_int columns, stride;
+} gram_args;
 
 #endif

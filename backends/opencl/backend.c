@@ -48,6 +48,7 @@ static const pol_ops opencl_ops = {
     .gemm_scratch = gemm_scratch_opencl,
     .attention_scratch = attention_scratch_opencl,
     .nll_scratch = nll_scratch_opencl,
+    .gram_scratch = gram_scratch_opencl,
     .attention = attention_opencl,
     .nll = nll_opencl,
     .embed = embed_opencl,
@@ -58,6 +59,7 @@ static const pol_ops opencl_ops = {
     .swiglu = swiglu_opencl,
     .swap_units = swap_units_opencl,
     .activation_stats = activation_stats_opencl,
+    .gram = gram_opencl,
 };
 
 static pol_status make_queue(ocl *cl)

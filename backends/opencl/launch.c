@@ -19,6 +19,7 @@ const char *const ocl_op_names[OCL_OPS] = {
     [OCL_NLL] = "nll",
     [OCL_SWAP_UNITS] = "swap_units",
     [OCL_ACTIVATION_STATS] = "activation_stats",
+    [OCL_GRAM] = "gram",
     [OCL_TRANSFER] = "transfer",
 };
 

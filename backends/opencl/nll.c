@@ -17,8 +17,11 @@ pol_status nll_opencl(pol_backend *be, const pol_nll_args *a)
     const bool groups = cl->profile.barriers;
     const int64_t logits_n = a->T * pol_min_i64(a->slice, a->V), kept_n = a->T * NLL_KEPT;
     const pol_view logits = a->scratch, product = {a->scratch.buf, a->scratch.at + logits_n + kept_n};
-    nll_args args = {
-        .nll_at = a->nll.at, .logits_at = logits.at, .kept_at = logits.at + logits_n, .target_at = a->target.at};
+    nll_args args = {.nll_at = a->nll.at,
+                     .logits_at = logits.at,
+                     .kept_at = logits.at + logits_n,
+                     .target_at = a->target.at,
+                     .k = (cl_int)a->k};
     cl_int ignored;
     POL_TRY(ocl_int(cl, "nll", "T", a->T, &ignored));
     POL_TRY(ocl_int(cl, "nll", "V", a->V, &ignored));

@@ -7,8 +7,8 @@
  *   program.c  kernels by name, built at first use; cache.c keeps built programs on disk, in files of cachefile.c
  *   launch.c   one kernel launch; timing by markers
  *   status.c   codes of OpenCL and CLBlast as sentences
- *   gemm.c     products, by CLBlast; project and project_add
- *   ops.c      the ops that are a launch or two; attention.c, nll.c and swap.c the others
+ *   gemm.c     products, by CLBlast; project and project_add; room.c has the memory that it works in
+ *   ops.c      the ops that are a launch or two; attention.c, nll.c, swap.c and gram.c the others
  *   override.c CLBlast's parameters, as kept; tune.c looks for them, with tuner.c, measure.c and the files of tuning.c
  *
  * One in-order queue a backend: order is what the contract asks for, and what makes events needless.
@@ -53,9 +53,9 @@ typedef struct ocl_report {
 
 typedef struct ocl_program ocl_program;
 
-/* An answer of CLBlast's that is kept (gemm.c): floats that it wants for a product of these sizes. */
+/* An answer of CLBlast's that is kept (room.c): floats that it wants for a product of these sizes. */
 typedef struct ocl_temp {
-    int64_t T, rows, row, floats;
+    int64_t m, n, k, floats;
 } ocl_temp;
 enum { OCL_TEMPS = 256 };
 
@@ -82,6 +82,7 @@ typedef enum ocl_op {
     OCL_NLL,
     OCL_SWAP_UNITS,
     OCL_ACTIVATION_STATS,
+    OCL_GRAM,
     OCL_TRANSFER,
     OCL_OPS
 } ocl_op;
@@ -131,11 +132,11 @@ pol_status pol_opencl_open(pol_context *ctx, int32_t index, const ocl_profile *p
 pol_status ocl_check(pol_context *ctx, const char *what, const char *call, cl_int code);
 const char *ocl_code_name(cl_int code); /* "CL_OUT_OF_RESOURCES"; NULL where it is no code of OpenCL's or CLBlast's */
 
-/* gemm_scratch gives a number and no status. Where CLBlast fails to tell it, that comes out of the next call for
+/* Sizes of scratch are numbers without a status. Where CLBlast fails to tell one, that comes out of the next call for
  * memory, transfer or sync: before anything is computed in a scratch that is too small. */
 static inline pol_status ocl_late(ocl *cl)
 {
-    return ocl_check(cl->base.ctx, "gemm_scratch", "CLBlastSGemmTempBufferSize", cl->late);
+    return ocl_check(cl->base.ctx, "scratch", "CLBlastSGemmTempBufferSize", cl->late);
 }
 
 #define OCL_TRY(ctx, what, entry, ...) POL_TRY(ocl_check(ctx, what, #entry, entry(__VA_ARGS__)))
@@ -203,6 +204,18 @@ pol_status ocl_mark(ocl *cl, ocl_op op);
 pol_status ocl_times(ocl *cl, double seconds[OCL_OPS]);
 void ocl_timer_free(ocl *cl);
 
+/* room.c. The part of an op's scratch that CLBlast works in: for a product of an [m,k] and a [k,n] matrix in f32,
+ * whichever of them are transposed, and every smaller one. */
+typedef struct ocl_room {
+    cl_mem temp;   /* a buffer that CLBlast uses from the start; NULL where it wants none */
+    cl_mem made;   /* the same, where it is a sub-buffer and not the caller's buffer */
+    pol_view rest; /* of the scratch */
+} ocl_room;
+/* Floats of scratch that it takes, INT64_MAX for what cannot be; false: not told, see ocl_late(). */
+bool ocl_room_floats(ocl *cl, int64_t m, int64_t n, int64_t k, int64_t *out);
+pol_status ocl_room_take(ocl *cl, const char *op, pol_view scratch, int64_t m, int64_t n, int64_t k, ocl_room *out);
+void ocl_room_release(ocl_room *r);
+
 /* gemm.c. One product by CLBlast, over the pieces of w:
  *     OCL_ROWS_OUT   y [T,N]  = x [T,K] w^T, w [N,K]
  *     OCL_ROWS_IN    y [T,N] += x [T,K] w,   w [K,N]
@@ -229,5 +242,7 @@ int64_t nll_scratch_opencl(pol_backend *be, int64_t T, int64_t C, int64_t slice)
 pol_status swap_units_opencl(pol_backend *be, const pol_swap_args *a, int64_t n);
 void ocl_ring_free(ocl *cl);
 pol_status activation_stats_opencl(pol_backend *be, const pol_activation_stats_args *a);
+pol_status gram_opencl(pol_backend *be, const pol_gram_args *a);
+int64_t gram_scratch_opencl(pol_backend *be, int64_t T, int64_t N, int64_t M);
 
 #endif

@@ -154,7 +154,7 @@ static void test_scratch_unknown(void **state)
     assert_int_equal(pol_gemm_scratch(&cl->base, 640, 640, 640), 0);
     cl->queue = queue;
     pol_buf *none;
-    const char *const what = "opencl: gemm_scratch: CLBlastSGemmTempBufferSize: CL_INVALID_COMMAND_QUEUE";
+    const char *const what = "opencl: scratch: CLBlastSGemmTempBufferSize: CL_INVALID_COMMAND_QUEUE";
     assert_fails(ctx, pol_buf_new(&cl->base, POL_F32, 1, &none), POL_EDEVICE, what);
     assert_fails(ctx, pol_upload(&cl->base, buf, 0, &x, 1), POL_EDEVICE, what);
     assert_fails(ctx, pol_download(&cl->base, buf, 0, &x, 1), POL_EDEVICE, what);
