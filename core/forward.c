@@ -70,10 +70,8 @@ pol_status pol_forward_norm(pol_forward *f, pol_buf *gain)
 }
 
 /* Adds up what `mid` holds of the first `kept` of N columns. */
-static pol_status tap_mid(pol_forward *f, const pol_tap *tap, int64_t N, int64_t kept)
+static pol_status tap_sums(pol_forward *f, const pol_tap *tap, int64_t N, int64_t kept)
 {
-    if (!tap)
-        return POL_OK;
     POL_TRY(pol_activation_stats(
         f->m->be, &(pol_activation_stats_args){
                       .x = {f->mid, 0}, .sum = {f->stats, 0}, .sumsq = {f->stats, N}, .T = f->B * f->S, .N = N}));
@@ -83,6 +81,13 @@ static pol_status tap_mid(pol_forward *f, const pol_tap *tap, int64_t N, int64_t
     for (int64_t i = 0; tap->sumsq && i < kept; i++)
         tap->sumsq[i] += f->stats_host[N + i];
     return POL_OK;
+}
+
+static pol_status tap_mid(pol_forward *f, const pol_tap *tap, int64_t N, int64_t kept)
+{
+    if (tap && (tap->sum || tap->sumsq))
+        POL_TRY(tap_sums(f, tap, N, kept));
+    return tap && tap->gram ? pol_gram_add(tap->gram, (pol_view){f->mid, 0}, f->B * f->S, N) : POL_OK;
 }
 
 pol_status pol_forward_attention_of(pol_forward *f, const pol_layer_weights *w, const pol_tap *tap)
@@ -117,7 +122,7 @@ pol_status pol_forward_attention_of(pol_forward *f, const pol_layer_weights *w, 
     POL_TRY(tap_mid(f, tap, G * pol_ctx_cols(c), G * pol_ctx_cols(c)));
     return pol_project_add(be, &(pol_project_add_args){.x = {f->x, 0},
                                                        .h = {f->mid, 0},
-                                                       .w = {w->w_o, 0},
+                                                       .w = {w->rows_o ? w->rows_o : w->w_o, 0},
                                                        .bias = {w->b_o, 0},
                                                        .scratch = {f->scratch, 0},
                                                        .T = T,
@@ -146,7 +151,7 @@ pol_status pol_forward_mlp_of(pol_forward *f, const pol_layer_weights *w, const 
     POL_TRY(tap_mid(f, tap, padded, kept));
     return pol_project_add(be, &(pol_project_add_args){.x = {f->x, 0},
                                                        .h = {f->mid, 0},
-                                                       .w = {w->w_down, 0},
+                                                       .w = {w->rows_down ? w->rows_down : w->w_down, 0},
                                                        .bias = {w->b_down, 0},
                                                        .scratch = {f->scratch, 0},
                                                        .T = T,

@@ -24,12 +24,20 @@ static int64_t mid_width(const pol_backend *be, const pol_config *c)
     return width;
 }
 
+/* Where more than the next token is scored, also for logits of so many tokens. */
+static int64_t top_columns(const pol_config *c, int64_t max_targets)
+{
+    return max_targets > 1 ? pol_min_i64(c->vocab, 2048) : 0;
+}
+
+int64_t pol_forward_top_columns(const pol_forward *f) { return top_columns(&f->m->config, f->max_targets); }
+
 /* All buffers of `f`, for its max_tokens and max_seq_len. Returns how many. */
 static size_t plan_buffers(const pol_config *c, pol_backend *be, const pol_placement *p, pol_forward *f,
                            planned out[BUFFERS])
 {
     const int64_t T = f->max_tokens, S = f->max_seq_len, mid = mid_width(be, c), cells = pol_cells(p);
-    int64_t groups = 0, wide = 0;
+    int64_t groups = 0, wide = top_columns(c, f->max_targets);
     for (int32_t l = 0; l < c->n_layers; l++) {
         groups = pol_max_i64(groups, c->layers[l].n_groups);
         wide = pol_max_i64(wide,
@@ -46,8 +54,8 @@ static size_t plan_buffers(const pol_config *c, pol_backend *be, const pol_place
         {&f->cos_sin, POL_F32, pol_mul_count(S, c->head_dim)},
         {&f->scratch, POL_F32, scratch}, /* of one op at a time */
         {&f->ids, POL_I32, T},
-        {&f->target, POL_I32, pol_mul_count(cells, T)},
-        {&f->nll, POL_F32, T},
+        {&f->target, POL_I32, pol_mul_count(cells, pol_forward_room(f))},
+        {&f->nll, POL_F32, pol_forward_room(f)},
         {&f->stats, POL_F32, 2 * mid},
     };
     memcpy(out, shared, sizeof shared);
@@ -56,10 +64,23 @@ static size_t plan_buffers(const pol_config *c, pol_backend *be, const pol_place
     return (size_t)(SHARED + cells);
 }
 
+static pol_forward sized(const pol_forward_size *size)
+{
+    return (pol_forward){.max_tokens = size->max_tokens,
+                         .max_seq_len = size->max_seq_len,
+                         .max_targets = pol_max_i64(size->max_targets, 1)};
+}
+
 uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, const pol_placement *p, int64_t max_tokens,
                            int64_t max_seq_len)
 {
-    pol_forward sizes = {.max_tokens = max_tokens, .max_seq_len = max_seq_len};
+    return pol_forward_bytes_sized(c, be, p, &(pol_forward_size){max_tokens, max_seq_len, 1});
+}
+
+uint64_t pol_forward_bytes_sized(const pol_config *c, pol_backend *be, const pol_placement *p,
+                                 const pol_forward_size *size)
+{
+    pol_forward sizes = sized(size);
     planned plan[BUFFERS];
     const size_t n = plan_buffers(c, be, p, &sizes, plan);
     uint64_t bytes = 0;
@@ -69,13 +90,13 @@ uint64_t pol_forward_bytes(const pol_config *c, pol_backend *be, const pol_place
     return bytes;
 }
 
-/* Of elements alone: what the device gives at a time is held against it. The same wherever the weights are, but for the
- * targets, which are never the largest. */
-uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, int64_t max_tokens, int64_t max_seq_len)
+/* Of elements alone: what the device gives at a time is held against it. */
+uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, const pol_placement *p,
+                                    const pol_forward_size *size)
 {
-    pol_forward sizes = {.max_tokens = max_tokens, .max_seq_len = max_seq_len};
+    pol_forward sizes = sized(size);
     planned plan[BUFFERS];
-    const size_t n = plan_buffers(c, be, NULL, &sizes, plan);
+    const size_t n = plan_buffers(c, be, p, &sizes, plan);
     uint64_t largest = 0, bytes;
     for (size_t i = 0; i < n; i++) {
         if (!pol_mul_u64((uint64_t)plan[i].n, pol_dtype_size(plan[i].dtype), &bytes))
@@ -126,19 +147,21 @@ static pol_status make_cells(pol_forward *f)
 static pol_status make_host_arrays(pol_forward *f)
 {
     pol_model *m = f->m;
-    const int64_t T = f->max_tokens;
-    f->target_host = pol_alloc_array(m->ctx, T, sizeof *f->target_host);
-    f->nll_host = pol_alloc_array(m->ctx, pol_mul_count(f->max_pending, T), sizeof *f->nll_host);
+    const int64_t room = pol_forward_room(f);
+    f->target_host = pol_alloc_array(m->ctx, room, sizeof *f->target_host);
+    f->nll_host = pol_alloc_array(m->ctx, pol_mul_count(f->max_pending, room), sizeof *f->nll_host);
     f->stats_host = pol_alloc_array(m->ctx, 2 * mid_width(m->be, &m->config), sizeof *f->stats_host);
-    f->key = pol_alloc_array(m->ctx, POL_KEY_HEAD + 2 * (int64_t)m->config.n_layers, sizeof *f->key);
+    f->key = pol_alloc_array(m->ctx, POL_KEY_HEAD + POL_KEY_LAYER * (int64_t)m->config.n_layers, sizeof *f->key);
     return f->target_host && f->nll_host && f->stats_host && f->key ? POL_OK : POL_ENOMEM;
 }
 
 static int64_t max_pending(const pol_placement *p) { return p && p->streamed ? p->cells : POL_MAX_CELLS; }
 
-uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *p, int64_t max_tokens)
+uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *p, const pol_forward_size *size)
 {
-    uint64_t bytes = (uint64_t)(max_pending(p) + 1) * (uint64_t)max_tokens * sizeof(float);
+    const pol_forward sizes = sized(size);
+    const uint64_t logits = (uint64_t)sizes.max_tokens * (uint64_t)top_columns(c, sizes.max_targets);
+    uint64_t bytes = ((uint64_t)(max_pending(p) + 1) * (uint64_t)pol_forward_room(&sizes) + logits) * sizeof(float);
     for (int32_t l = 0; p && p->streamed && l < c->n_layers; l++)
         bytes += (uint64_t)p->cells * (uint64_t)(c->layers[l].n_groups + c->layers[l].ffn) * sizeof(int32_t);
     return bytes;
@@ -146,17 +169,30 @@ uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *p, int
 
 pol_status pol_forward_new(pol_model *m, int64_t max_tokens, int64_t max_seq_len, pol_forward **out)
 {
-    *out = NULL;
-    if (max_seq_len < 2 || max_tokens < max_seq_len)
-        return pol_fail(m->ctx, POL_EARG,
+    return pol_forward_new_sized(m, &(pol_forward_size){max_tokens, max_seq_len, 1}, out);
+}
+
+static pol_status check_size(pol_context *ctx, const pol_forward_size *size)
+{
+    if (size->max_seq_len < 2 || size->max_tokens < size->max_seq_len)
+        return pol_fail(ctx, POL_EARG,
                         "forward pass of %lld tokens in sequences of %lld: a sequence has at least 2 tokens",
-                        (long long)max_tokens, (long long)max_seq_len);
+                        (long long)size->max_tokens, (long long)size->max_seq_len);
+    if (size->max_targets > POL_MAX_TARGETS)
+        return pol_fail(ctx, POL_EARG, "forward pass of %lld targets a position: at most %d",
+                        (long long)size->max_targets, POL_MAX_TARGETS);
+    return POL_OK;
+}
+
+pol_status pol_forward_new_sized(pol_model *m, const pol_forward_size *size, pol_forward **out)
+{
+    *out = NULL;
+    POL_TRY(check_size(m->ctx, size));
     pol_forward *f = pol_alloc_zero(m->ctx, sizeof *f);
     if (!f)
         return POL_ENOMEM;
+    *f = sized(size);
     f->m = m;
-    f->max_tokens = max_tokens;
-    f->max_seq_len = max_seq_len;
     f->max_pending = max_pending(&m->placement);
     pol_status s = make_buffers(f);
     if (s == POL_OK)
@@ -208,4 +244,5 @@ void pol_forward_free(pol_forward *f)
 }
 
 int64_t pol_forward_max_tokens(const pol_forward *f) { return f->max_tokens; }
+int64_t pol_forward_max_targets(const pol_forward *f) { return f->max_targets; }
 pol_model *pol_forward_model(const pol_forward *f) { return f->m; }

@@ -4,18 +4,40 @@
  * and hands them out. What a pass uploads is uploaded before its ops, which form one stretch that a device may record
  * and replay.
  */
+#include <string.h>
+
 #include "core/forward_state.h"
 
 /* The target of a position is the next token; the last position of a sequence has none. `row`: of f->target. */
-static pol_status put_targets(pol_forward *f, const int32_t *ids, int64_t row)
+static pol_status put_next_tokens(pol_forward *f, const int32_t *ids, int64_t row)
 {
     const int64_t S = f->S, T = f->B * S;
     for (int64_t t = 0; t < T; t++)
         f->target_host[t] = t % S == S - 1 ? -1 : ids[t + 1];
-    return pol_upload(f->m->be, f->target, row * f->max_tokens, f->target_host, T);
+    f->k = 1;
+    return pol_upload(f->m->be, f->target, row * pol_forward_room(f), f->target_host, T);
 }
 
-static pol_status score_targets(pol_forward *f, int64_t row)
+pol_status pol_forward_check_targets(const pol_forward *f, int64_t k)
+{
+    if (k < 1 || k > f->max_targets)
+        return pol_fail(f->m->ctx, POL_EARG, "%lld targets a position do not fit a forward pass made for %lld",
+                        (long long)k, (long long)f->max_targets);
+    return POL_OK;
+}
+
+pol_status pol_forward_put_targets(pol_forward *f, const int32_t *target, int64_t k, int64_t row)
+{
+    const int32_t vocab = f->m->config.vocab;
+    const int64_t n = f->B * f->S * k;
+    for (int64_t t = 0; t < n; t++)
+        if (target[t] < -1 || target[t] >= vocab)
+            return pol_fail(f->m->ctx, POL_EARG, "target %d is outside the vocabulary of %d", target[t], vocab);
+    f->k = k;
+    return pol_upload(f->m->be, f->target, row * pol_forward_room(f), target, n);
+}
+
+pol_status pol_forward_score_row(pol_forward *f, int64_t row)
 {
     pol_model *m = f->m;
     const pol_config *c = &m->config;
@@ -23,9 +45,10 @@ static pol_status score_targets(pol_forward *f, int64_t row)
     return pol_nll(m->be, &(pol_nll_args){.nll = {f->nll, 0},
                                           .x = {f->y, 0},
                                           .w = {m->output, 0},
-                                          .target = {f->target, row * f->max_tokens},
+                                          .target = {f->target, row * pol_forward_room(f)},
                                           .scratch = {f->scratch, 0},
                                           .T = f->B * f->S,
+                                          .k = f->k,
                                           .C = c->hidden,
                                           .V = c->vocab,
                                           .slice = pol_forward_slice(m->be, c)});
@@ -34,12 +57,12 @@ static pol_status score_targets(pol_forward *f, int64_t row)
 static pol_status send_values(pol_forward *f, int64_t i)
 {
     f->in_flight = true;
-    return pol_download_later(f->m->be, f->nll, 0, f->nll_host + i * f->max_tokens, f->B * f->S);
+    return pol_download_later(f->m->be, f->nll, 0, f->nll_host + i * pol_forward_room(f), f->B * f->S * f->k);
 }
 
 pol_status pol_forward_score(pol_forward *f, int64_t i)
 {
-    POL_TRY(score_targets(f, i));
+    POL_TRY(pol_forward_score_row(f, i));
     return send_values(f, i);
 }
 
@@ -50,20 +73,26 @@ static pol_status call_ops(pol_forward *f)
         POL_TRY(pol_forward_attention(f, l, NULL));
         POL_TRY(pol_forward_mlp(f, l, NULL));
     }
-    return score_targets(f, 0);
+    return pol_forward_score_row(f, 0);
 }
 
-/* All that decides which ops a pass calls and with what: the buffers (those of `f`), its shape, what each layer keeps.
- * Padded widths follow from kept ones. */
+/* All that decides which ops a pass calls and with what: the buffers (those of `f`, and those of the model that may
+ * change), its shape, what each layer keeps. Padded widths follow from kept ones. */
 static size_t make_key(pol_forward *f)
 {
     int64_t n = 0;
     f->key[n++] = (int64_t)(intptr_t)f;
     f->key[n++] = f->B;
     f->key[n++] = f->S;
+    f->key[n++] = f->k;
     for (int32_t l = 0; l < f->m->config.n_layers; l++) {
-        f->key[n++] = f->m->layers[l].n_groups;
-        f->key[n++] = f->m->layers[l].n_channels;
+        const pol_layer_weights *w = &f->m->layers[l];
+        const int64_t of_layer[POL_KEY_LAYER] = {
+            w->n_groups,      w->n_channels,       (intptr_t)w->rows_o, (intptr_t)w->rows_down,
+            (intptr_t)w->b_o, (intptr_t)w->b_down,
+        };
+        memcpy(f->key + n, of_layer, sizeof of_layer);
+        n += POL_KEY_LAYER;
     }
     return (size_t)n * sizeof *f->key;
 }
@@ -76,27 +105,33 @@ static pol_status compute(pol_forward *f)
     return replayed ? POL_OK : pol_pass_end(f->m->be, call_ops(f));
 }
 
-static pol_status queue(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
+/* Of a pass that is to be: `target` NULL where it is the next token. */
+static pol_status queue(pol_forward *f, const int32_t *ids, const int32_t *target, const pol_pending *p)
 {
     if (f->n_pending == f->max_pending || f->n_visited) /* those that have set out take no one along */
         POL_TRY(pol_forward_settle(f));
     const int64_t i = f->n_pending;
-    POL_TRY(pol_forward_put_ids(f, ids, B, S));
-    POL_TRY(put_targets(f, ids, f->m->visits ? i : 0));
+    const int64_t row = f->m->visits ? i : 0;
+    POL_TRY(pol_forward_put_ids(f, ids, p->B, p->S));
+    POL_TRY(target ? pol_forward_put_targets(f, target, p->k, row) : put_next_tokens(f, ids, row));
     if (f->m->visits) {
         POL_TRY(pol_forward_note_cell(f, i));
     } else {
         POL_TRY(compute(f));
         POL_TRY(send_values(f, i));
     }
-    f->pending[f->n_pending++] = (pol_pending){.B = B, .S = S, .nll = nll, .loss = loss};
+    f->pending[f->n_pending++] = *p;
     return POL_OK;
 }
 
-/* Values [B, S] of a pass to where its caller wants them. */
+/* Values [B, S] or [B, S, k] of a pass to where its caller wants them. */
 static void hand_out(const pol_pending *p, const float *value)
 {
     const int64_t targets = p->S - 1;
+    if (p->k) {
+        memcpy(p->nll, value, (size_t)(p->B * p->S * p->k) * sizeof *value);
+        return;
+    }
     for (int64_t b = 0; b < p->B; b++) {
         double sum = 0;
         for (int64_t i = 0; i < targets; i++) {
@@ -112,7 +147,18 @@ static void hand_out(const pol_pending *p, const float *value)
 
 pol_status pol_forward_queue(pol_forward *f, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {
-    const pol_status s = queue(f, ids, B, S, nll, loss);
+    const pol_status s = queue(f, ids, NULL, &(pol_pending){.B = B, .S = S, .nll = nll, .loss = loss});
+    if (s < 0)
+        pol_forward_drop(f);
+    return s;
+}
+
+pol_status pol_forward_queue_targets(pol_forward *f, const int32_t *ids, const int32_t *target, int64_t B, int64_t S,
+                                     int64_t k, float *nll)
+{
+    pol_status s = pol_forward_check_targets(f, k);
+    if (s == POL_OK)
+        s = queue(f, ids, target, &(pol_pending){.B = B, .S = S, .k = k, .nll = nll});
     if (s < 0)
         pol_forward_drop(f);
     return s;
@@ -143,7 +189,7 @@ pol_status pol_forward_settle(pol_forward *f)
         return POL_OK;
     const pol_status s = wait_for_values(f);
     for (int64_t i = 0; s == POL_OK && i < f->n_pending; i++)
-        hand_out(&f->pending[i], f->nll_host + i * f->max_tokens);
+        hand_out(&f->pending[i], f->nll_host + i * pol_forward_room(f));
     pol_forward_drop(f);
     return s;
 }

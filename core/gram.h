@@ -27,8 +27,8 @@ uint64_t pol_gram_largest_buffer(pol_backend *be, int64_t max_tokens, int64_t ma
 
 /* Begins sums over inputs of n columns. */
 pol_status pol_gram_reset(pol_gram_sums *g, int64_t n, bool cross);
-/* Adds T rows of x. POL_EARG for another width than the reset's. */
-pol_status pol_gram_add(pol_gram_sums *g, pol_view x, int64_t T);
+/* Adds T rows of x [T, n]. POL_EARG for another width than the reset's. */
+pol_status pol_gram_add(pol_gram_sums *g, pol_view x, int64_t T, int64_t n);
 /* The sums as they are, of the first `n` columns: h [n, n] both triangles, b [n, m] (NULL: not wanted). */
 pol_status pol_gram_read(pol_gram_sums *g, int64_t n, double *h, double *b);
 

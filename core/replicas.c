@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/forward.h"
-#include "core/model/weights.h"
 
 static pol_status on_device(const pol_replicas *r, const pol_backend *be, pol_status s)
 {
@@ -25,7 +24,8 @@ static pol_status load(pol_source *src, pol_backend *be, const pol_memory *memor
 {
     POL_TRY(pol_memory_reserve(be, memory));
     POL_TRY(pol_model_load(src, be, &memory->placement, &out->model));
-    return pol_forward_new(out->model, max_tokens, max_seq_len, &out->forward);
+    const pol_forward_size size = {max_tokens, max_seq_len, memory->max_targets};
+    return pol_forward_new_sized(out->model, &size, &out->forward);
 }
 
 pol_status pol_replicas_open(pol_source *src, pol_backend *const *devices, const pol_memory *memory, int64_t n,
@@ -67,6 +67,28 @@ pol_status pol_replicas_set_order(pol_replicas *r, const int32_t *order)
     return POL_OK;
 }
 
+pol_status pol_replicas_set_lengths(pol_replicas *r, const int64_t *length, pol_buf *const *const *rows)
+{
+    for (int64_t i = 0; i < r->n; i++)
+        POL_TRY(pol_replicas_on(r, i, pol_model_set_lengths(r->of[i].model, length, rows ? rows[i] : NULL)));
+    return POL_OK;
+}
+
+pol_status pol_replicas_put(pol_replicas *r, int32_t layer, pol_part part, int64_t first, int64_t n,
+                            const float *values)
+{
+    for (int64_t i = 0; i < r->n; i++)
+        POL_TRY(pol_replicas_on(r, i, pol_model_put(r->of[i].model, layer, part, first, n, values)));
+    return POL_OK;
+}
+
+pol_status pol_replicas_put_bias(pol_replicas *r, int32_t layer, pol_unit_kind kind, const float *values)
+{
+    for (int64_t i = 0; i < r->n; i++)
+        POL_TRY(pol_replicas_on(r, i, pol_model_put_bias(r->of[i].model, layer, kind, values)));
+    return POL_OK;
+}
+
 pol_status pol_replicas_follow_first(pol_replicas *r)
 {
     const pol_model *first = r->of[0].model;
@@ -94,14 +116,32 @@ static pol_status set_out(pol_replicas *r)
     return POL_OK;
 }
 
+/* Room for a pass on the replica whose turn it is: *i. */
+static pol_status take_turn(pol_replicas *r, int64_t *i)
+{
+    *i = r->next;
+    r->next = (*i + 1) % r->n;
+    return pol_forward_is_full(r->of[*i].forward) ? set_out(r) : POL_OK;
+}
+
 pol_status pol_replicas_queue(pol_replicas *r, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss)
 {
-    const int64_t i = r->next;
-    pol_forward *f = r->of[i].forward;
-    pol_status s = pol_forward_is_full(f) ? set_out(r) : POL_OK;
+    int64_t i;
+    pol_status s = take_turn(r, &i);
     if (s == POL_OK)
-        s = pol_replicas_on(r, i, pol_forward_queue(f, ids, B, S, nll, loss));
-    r->next = (i + 1) % r->n;
+        s = pol_replicas_on(r, i, pol_forward_queue(r->of[i].forward, ids, B, S, nll, loss));
+    if (s < 0)
+        pol_replicas_drop(r);
+    return s;
+}
+
+pol_status pol_replicas_queue_targets(pol_replicas *r, const int32_t *ids, const int32_t *target, int64_t B, int64_t S,
+                                      int64_t k, float *nll)
+{
+    int64_t i;
+    pol_status s = take_turn(r, &i);
+    if (s == POL_OK)
+        s = pol_replicas_on(r, i, pol_forward_queue_targets(r->of[i].forward, ids, target, B, S, k, nll));
     if (s < 0)
         pol_replicas_drop(r);
     return s;

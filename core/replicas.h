@@ -7,7 +7,7 @@
 #ifndef POL_REPLICAS_H
 #define POL_REPLICAS_H
 
-#include "core/backend.h"
+#include "core/model/weights.h"
 #include "pollard/memory.h"
 
 typedef struct pol_replica {
@@ -31,6 +31,11 @@ void pol_replicas_close(pol_replicas *r); /* takes a zeroed one */
 
 pol_status pol_replicas_set_mask(pol_replicas *r, const uint8_t *mask);
 pol_status pol_replicas_set_order(pol_replicas *r, const int32_t *order);
+/* rows [n]: those of each replica's device (pol_levels_rows); NULL: their own. */
+pol_status pol_replicas_set_lengths(pol_replicas *r, const int64_t *length, pol_buf *const *const *rows);
+pol_status pol_replicas_put(pol_replicas *r, int32_t layer, pol_part part, int64_t first, int64_t n,
+                            const float *values);
+pol_status pol_replicas_put_bias(pol_replicas *r, int32_t layer, pol_unit_kind kind, const float *values);
 /* After work on the first replica alone: the others take over its order. All are dense then. */
 pol_status pol_replicas_follow_first(pol_replicas *r);
 
@@ -42,6 +47,9 @@ pol_status pol_replicas_on(const pol_replicas *r, int64_t i, pol_status s);
  * device is waited for before all have their work. Settling begins the next round with the first, so that equal rounds
  * are dealt out equally. */
 pol_status pol_replicas_queue(pol_replicas *r, const int32_t *ids, int64_t B, int64_t S, float *nll, double *loss);
+/* pol_forward_queue_targets likewise; there is room for as many targets as the memory was planned for. */
+pol_status pol_replicas_queue_targets(pol_replicas *r, const int32_t *ids, const int32_t *target, int64_t B, int64_t S,
+                                      int64_t k, float *nll);
 pol_status pol_replicas_settle(pol_replicas *r);
 void pol_replicas_drop(pol_replicas *r);
 

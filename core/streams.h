@@ -12,7 +12,8 @@ typedef struct pol_streams {
     float *x;               /* [n, S, C] */
 } pol_streams;
 
-/* The embeddings of all sequences. On success *out is yours: pol_streams_free(). */
+/* The embeddings of all sequences. POL_EARG where there are none, or none fits the forward pass. On success *out is
+ * yours: pol_streams_free(). */
 pol_status pol_streams_begin(pol_forward *f, const pol_sequences *s, pol_streams *out);
 /* The same streams again, apart. */
 pol_status pol_streams_copy(const pol_streams *s, pol_streams *out);
@@ -26,5 +27,8 @@ uint64_t pol_streams_bytes(const pol_config *c, int64_t n, int64_t S);
  * toward - x, so that cross products with it are summed. A stop request is seen between batches. */
 pol_status pol_streams_block(pol_streams *s, int32_t layer, pol_unit_kind kind, const pol_tap *tap,
                              const pol_streams *toward, bool advance);
+/* Through both blocks of a layer at once, each with a tap of its own, which may be NULL. */
+pol_status pol_streams_layer(pol_streams *s, int32_t layer, const pol_tap *groups, const pol_tap *channels,
+                             bool advance);
 
 #endif

@@ -5,7 +5,6 @@
  */
 #include <string.h>
 
-#include "core/model/half.h"
 #include "core/model/source.h"
 #include "core/model/weights.h"
 
@@ -20,46 +19,31 @@ typedef struct loader {
     int64_t piece_n;
 } loader;
 
-/* Where a matrix or bias goes: a buffer on the device, or the host memory that a streamed layer comes from, where it
- * lies in the type that the device has it in. */
+/* Where a matrix or bias goes: a buffer on the device, or the host memory that a streamed layer comes from. */
 typedef struct place {
     pol_buf *buf; /* NULL: home */
-    void *home;
-    pol_dtype dtype;
+    int32_t layer;
+    pol_part part;
 } place;
 
 static pol_status open_part(loader *ld, int32_t layer, pol_part part, place *out)
 {
     pol_model *m = ld->m;
     const pol_part_shape s = pol_part_of(&m->config, m->be, layer, part);
-    *out = (place){.dtype = s.dtype};
-    if (m->visits) {
-        out->home = pol_visits_home(m, layer, part);
+    *out = (place){.layer = layer, .part = part};
+    if (m->visits)
         return POL_OK;
-    }
     pol_buf **buf = pol_part_buf(&m->layers[layer], part);
     POL_TRY(pol_part_new(m->be, &s, buf));
     out->buf = *buf;
     return POL_OK;
 }
 
-/* To nearest, ties to even, as an upload rounds. */
-static void narrow(pol_dtype dtype, const float *src, int64_t n, void *dst, int64_t at)
-{
-    uint16_t *half = (uint16_t *)dst + at;
-    if (dtype == POL_F32)
-        memcpy((float *)dst + at, src, (size_t)n * sizeof *src);
-    for (int64_t i = 0; i < n && dtype == POL_F16; i++)
-        half[i] = pol_f32_to_f16(src[i]);
-    for (int64_t i = 0; i < n && dtype == POL_BF16; i++)
-        half[i] = pol_f32_to_bf16(src[i]);
-}
-
 static pol_status put(loader *ld, const place *to, int64_t at, const float *src, int64_t n)
 {
     if (to->buf)
         return pol_upload(ld->m->be, to->buf, at, src, n);
-    narrow(to->dtype, src, n, to->home, at);
+    pol_visits_store(ld->m, to->layer, to->part, at, src, n);
     return POL_OK;
 }
 
@@ -217,14 +201,7 @@ static pol_status load_all(loader *ld)
     return pol_sync(m->be);
 }
 
-/* Widest input of w_o or w_down over the layers. */
-static int64_t widest_input(const pol_config *c)
-{
-    int64_t widest = 0;
-    for (int32_t l = 0; l < c->n_layers; l++)
-        widest = pol_max_i64(widest, pol_max_i64(c->layers[l].n_groups * pol_ctx_cols(c), c->layers[l].ffn));
-    return widest;
-}
+static int64_t widest_input(const pol_config *c) { return pol_widest_input(c, POL_HEADS | POL_CHANNELS); }
 
 /* A piece holds a row of every matrix and every vector whole. */
 static int64_t piece_elements(const pol_config *c)

@@ -115,3 +115,13 @@ uint64_t pol_model_largest_row(const pol_config *c, const pol_backend *be)
     }
     return largest;
 }
+
+int64_t pol_widest_input(const pol_config *c, unsigned granularity)
+{
+    int64_t widest = 0;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++)
+            if (granularity & 1u << kind)
+                widest = pol_max_i64(widest, pol_block_inputs(c, l, (pol_unit_kind)kind));
+    return widest;
+}

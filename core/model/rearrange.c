@@ -76,6 +76,7 @@ static void gather_mask(pol_model *m, int32_t layer, const uint8_t *mask, moves 
 {
     const pol_unit_kind kinds[2] = {POL_UNIT_GROUP, POL_UNIT_CHANNEL};
     int64_t *kept[2] = {&m->layers[layer].n_groups, &m->layers[layer].n_channels};
+    m->layers[layer].rows_o = m->layers[layer].rows_down = NULL; /* they are of another order */
     for (int i = 0; i < 2; i++) {
         int64_t n;
         pol_arrangement_plan(m->arrangement, layer, kinds[i], mask, v->a + v->n_pairs, v->b + v->n_pairs, &n, kept[i]);

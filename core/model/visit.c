@@ -5,11 +5,25 @@
  */
 #include <string.h>
 
+#include "core/model/half.h"
 #include "core/model/weights.h"
 
 void *pol_visits_home(const pol_model *m, int32_t layer, pol_part part)
 {
     return (char *)m->visits->home[layer] + pol_layer_home_bytes(&m->config, m->be, layer, part);
+}
+
+void pol_visits_store(pol_model *m, int32_t layer, pol_part part, int64_t at, const float *src, int64_t n)
+{
+    const pol_dtype dtype = pol_part_of(&m->config, m->be, layer, part).dtype;
+    char *dst = (char *)pol_visits_home(m, layer, part) + (size_t)at * pol_dtype_size(dtype);
+    uint16_t *half = (uint16_t *)dst;
+    if (dtype == POL_F32)
+        memcpy(dst, src, (size_t)n * sizeof *src);
+    for (int64_t i = 0; i < n && dtype == POL_F16; i++)
+        half[i] = pol_f32_to_f16(src[i]);
+    for (int64_t i = 0; i < n && dtype == POL_BF16; i++)
+        half[i] = pol_f32_to_bf16(src[i]);
 }
 
 static pol_status make_slot(pol_model *m, pol_slot *slot)
@@ -88,6 +102,22 @@ pol_status pol_model_fetch(pol_model *m, int32_t layer)
     POL_TRY(for_parts(m, slot, layer, false));
     pol_arrangement_reset(m->visits->lying, layer);
     slot->layer = layer;
+    return POL_OK;
+}
+
+/* A copy reads home until the device is done with it, which only a wait for the device tells. */
+pol_status pol_visits_recall(pol_model *m, int32_t layer)
+{
+    for (int i = 0; i < 2; i++) {
+        pol_slot *slot = &m->visits->slot[i];
+        if (slot->layer >= 0 && !slot->arrived)
+            POL_TRY(for_parts(m, slot, slot->layer, true));
+        slot->arrived = true;
+    }
+    POL_TRY(pol_sync(m->be));
+    pol_slot *slot = &m->visits->slot[layer % 2];
+    if (slot->layer == layer)
+        slot->layer = -1;
     return POL_OK;
 }
 

@@ -90,14 +90,15 @@ uint64_t pol_model_largest_row(const pol_config *c, const pol_backend *be);
 pol_status pol_model_layer(pol_model *m, int32_t layer, pol_layer_weights *out);
 
 /* Makes the forward pass use the first length[kind * n_layers + layer] units of each block as they lie, kind GROUP or
- * CHANNEL: a mask that moves nothing. rows [2 * n_layers], indexed alike: buffers of at least as many units, of the
- * weight type, in place of the block's own last matrix (NULL entry, or NULL for all: its own); they stay the caller's,
- * who keeps them until the next call or mask. Setting a mask or an order goes back to the model's own rows.
- * POL_EUNSUPPORTED for rows of a streamed model. */
+ * CHANNEL: a mask that moves nothing. rows [2 * n_layers], indexed alike: buffers of the weight type with at least as
+ * many units, channels padded, in place of the block's own last matrix (NULL entry, or NULL for all: its own); they
+ * stay the caller's, who keeps them until the next call or mask. Setting a mask or an order goes back to the model's
+ * own rows. POL_EUNSUPPORTED for rows of a streamed model. A call that fails has changed nothing. */
 pol_status pol_model_set_lengths(pol_model *m, const int64_t *length, pol_buf *const *rows);
 
 /* The `n` units from position `first` on of a block's part become `values` [n, unit], f32, until the model is freed:
- * they move with their unit from then on. bias: b_o (GROUP) or b_down (CHANNEL) [hidden], made where there is none. */
+ * they move with their unit from then on. bias: b_o (GROUP) or b_down (CHANNEL) [hidden], made where there is none.
+ * Passes that are queued have been settled. */
 pol_status pol_model_put(pol_model *m, int32_t layer, pol_part part, int64_t first, int64_t n, const float *values);
 pol_status pol_model_put_bias(pol_model *m, int32_t layer, pol_unit_kind kind, const float *values);
 
@@ -106,6 +107,10 @@ pol_status pol_model_put_bias(pol_model *m, int32_t layer, pol_unit_kind kind, c
 pol_status pol_model_fetch(pol_model *m, int32_t layer);
 pol_status pol_model_visit(pol_model *m, int32_t layer, const int32_t *order, pol_layer_weights *out);
 void *pol_visits_home(const pol_model *m, int32_t layer, pol_part part);
+/* n elements of a part at home, from `at` on: in the device's type, to nearest, ties to even, as an upload rounds. */
+void pol_visits_store(pol_model *m, int32_t layer, pol_part part, int64_t at, const float *src, int64_t n);
+/* Nothing reads home any more, and the layer has to come again: before it is changed there. */
+pol_status pol_visits_recall(pol_model *m, int32_t layer);
 pol_status pol_visits_new(pol_model *m);
 void pol_visits_free(pol_model *m);
 
@@ -116,5 +121,16 @@ pol_status pol_rearrange(pol_model *m, pol_arrangement *lying, int32_t layer, po
 /* Elements of one unit in each buffer. */
 static inline int64_t pol_qkv_rows(const pol_config *c) { return (int64_t)(c->heads_per_group + 2) * c->head_dim; }
 static inline int64_t pol_ctx_cols(const pol_config *c) { return (int64_t)c->heads_per_group * c->head_dim; }
+
+/* What enters w_o (GROUP) or w_down (CHANNEL): columns of one unit, of a block, and at most over the layers. */
+static inline int64_t pol_unit_inputs(const pol_config *c, pol_unit_kind kind)
+{
+    return kind == POL_UNIT_GROUP ? pol_ctx_cols(c) : 1;
+}
+static inline int64_t pol_block_inputs(const pol_config *c, int32_t layer, pol_unit_kind kind)
+{
+    return kind == POL_UNIT_GROUP ? c->layers[layer].n_groups * pol_ctx_cols(c) : c->layers[layer].ffn;
+}
+int64_t pol_widest_input(const pol_config *c, unsigned granularity); /* of the kinds GROUP and CHANNEL in it */
 
 #endif

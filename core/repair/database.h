@@ -14,9 +14,9 @@
 #include "pollard/data.h"
 #include "pollard/repair.h"
 
-/* Numbers of units kept that have rows: about `levels` equal steps from 0 to all, on multiples of `align` (all units is
- * a level whatever it divides by); of groups each number. 0 and the whole block need no rows. level [count + 1] is
- * given by the caller; rising; *n of them, 0 and count included. */
+/* Numbers of units kept that have rows: `levels` equal steps from 0 to all, to the nearest multiple of `align` (all
+ * units is a level whatever it divides by); of groups each number. 0 and the whole block need no rows. level [count +
+ * 1] is given by the caller; rising; *n of them, 0 and count included. */
 void pol_database_levels(int64_t count, pol_unit_kind kind, int64_t levels, int64_t align, int64_t *level, int64_t *n);
 
 typedef struct pol_database_settings {
@@ -30,34 +30,45 @@ typedef struct pol_database_settings {
 
 typedef struct pol_database pol_database;
 
-/* Opens `path` where it holds blocks of this identity, else begins it anew. `be` is where the levels are used; `m`'s
- * units and configuration are. On success *out is yours: pol_database_close(), which leaves the file. POL_EIO, and
- * nothing left of a block half written, where the disk is full. */
-pol_status pol_database_open(pol_context *ctx, const char *path, const pol_database_settings *o, pol_model *m,
+/* Opens `path` where it holds blocks of this identity, else begins it anew; POL_EFORMAT for a file that is none of
+ * ours. What is half written or damaged, and all after it, is cut off. `m`'s units and configuration are borrowed. On
+ * success *out is yours: pol_database_close(), which leaves the file. */
+pol_status pol_database_open(pol_context *ctx, const char *path, const pol_database_settings *o, const pol_model *m,
                              pol_database **out);
 void pol_database_close(pol_database *db); /* takes NULL */
 
-/* Computes the blocks that are missing: `cal` goes through the dense model, a layer after the other. `host` has
- * solve_spd and obs_sweep (pol_can_repair). *sequences (may be NULL) gets the forward sequences spent. A block of fewer
- * than 4 tokens a column is POL_ELIMIT, of fewer than 10 a warning; a level whose rows are worse than none at all (the
- * block removed) is a warning and has the next better level's place taken by its own plain rows. Told to `watch`, which
- * may be NULL: blocks done, condition number, error of the block. */
+/* Told after each block: blocks that are there, of how many. */
 typedef void (*pol_database_watch)(void *user, int64_t done, int64_t total);
+/* Computes the blocks that are missing: `cal` goes through the dense model, a layer after the other, and each block is
+ * in the file before the next begins. `host` has obs_sweep (pol_can_repair). The model is dense afterwards, its units
+ * at their own numbers. *sequences (may be NULL) gets the forward sequences spent. Tokens as pol_check_tokens() wants
+ * them. A level whose rows lose more than the block's removal would is left out, with a warning. Condition numbers and
+ * errors go to the log. POL_ENUMERIC names the block; POL_EIO where the disk is full, and nothing is left of the block
+ * half written. */
 pol_status pol_database_build(pol_database *db, pol_forward *f, pol_backend *host, const pol_sequences *cal,
                               pol_database_watch watch, void *user, int64_t *sequences);
+bool pol_database_whole(const pol_database *db); /* no block is missing: what follows is of such a one */
+/* Host bytes of building besides the database: streams, moments, a block's rows, what obs_sweep takes. */
+uint64_t pol_database_host_bytes(const pol_config *c, const pol_database_settings *o, int64_t n, int64_t S);
 
-/* Units of a block, the one that is kept longest first: numbers inside the section. */
+/* Blocks of kinds outside the granularity have no rows: their order is that of the numbers, their levels are 0 and all.
+ *
+ * Units of a block, the one that is kept longest first: numbers inside the section. */
 const int32_t *pol_database_order(const pol_database *db, int32_t layer, pol_unit_kind kind);
 /* As an order of positions for pol_model_set_order(): [model order size]. */
 void pol_database_full_order(const pol_database *db, int32_t *order);
-/* Levels of a block: rising, 0 and all included. */
+/* Levels of a block: rising, 0 and all included; their errors, what the block's output loses, about, as a share of what
+ * it loses with the whole block. */
 const int64_t *pol_database_level(const pol_database *db, int32_t layer, pol_unit_kind kind, int64_t *n);
+const double *pol_database_error(const pol_database *db, int32_t layer, pol_unit_kind kind);
+double pol_database_condition(const pol_database *db, int32_t layer, pol_unit_kind kind);
 
-/* Bytes of all levels in the weight type, and of the largest one of each block: what it takes on the device if all lie
- * there, and at least. */
+/* Device bytes of all levels in the weight type, and of the largest one of each block: what pol_levels_new() takes if
+ * all lie there, and if not; if no level is left out. */
 uint64_t pol_database_bytes(const pol_config *c, const pol_backend *be, int64_t levels, int64_t align,
                             unsigned granularity);
-uint64_t pol_database_least_bytes(const pol_config *c, const pol_backend *be, unsigned granularity);
+uint64_t pol_database_least_bytes(const pol_config *c, const pol_backend *be, int64_t levels, int64_t align,
+                                  unsigned granularity);
 uint64_t pol_database_file_bytes(const pol_config *c, int64_t levels, int64_t align, unsigned granularity);
 
 /* Levels as rows for pol_model_set_lengths() on one device. */
@@ -66,10 +77,11 @@ typedef struct pol_levels pol_levels;
 pol_status pol_levels_new(pol_database *db, pol_backend *be, bool resident, pol_levels **out);
 void pol_levels_free(pol_levels *l); /* takes NULL */
 /* Rows for `length` units of each block ([2 n_layers], as of pol_model_set_lengths): those of the smallest level that
- * has as many; exactly the least-squares rows where length is a level. NULL where the block is whole or gone. */
+ * has as many; exactly the least-squares rows where length is a level. NULL where the block is gone, or where that
+ * level is the whole block: its own rows are meant, in the order of the database. */
 pol_status pol_levels_rows(pol_levels *l, const int64_t *length, pol_buf **rows);
-/* The same rows to the host: [level's units, unit row], of which the first `length` are meant. *level gets the level.
- */
+/* The same rows to the host: dst [length, unit row]. *level gets the level; where there are no rows, 0 or all units,
+ * nothing is written. */
 pol_status pol_levels_read(pol_database *db, int32_t layer, pol_unit_kind kind, int64_t length, float *dst,
                            int64_t *level);
 
