@@ -35,6 +35,7 @@ static void take_up(pol_forward *f, int64_t i)
     f->x = f->cell[i].x;
     f->B = f->pending[i].B;
     f->S = f->pending[i].S;
+    f->k = pol_max_i64(f->pending[i].k, 1);
 }
 
 static pol_status pass_layer(pol_forward *f, int64_t i, int32_t layer)

@@ -1,5 +1,6 @@
-/* jsonl.c - one JSON object a line, one document in a field of it. Memory: the longest line. */
-#include <jansson.h>
+/* jsonl.c - one JSON object a line; and texts, one document in a field of it. Memory: the longest line. */
+#include "core/data/jsonl.h"
+
 #include <string.h>
 
 #include "core/data/text.h"
@@ -46,8 +47,7 @@ static pol_status next_line(lines *l, bool *more)
     }
 }
 
-static pol_status read_document(const lines *l, const char *text, size_t n, const char *field, pol_document_fn fn,
-                                void *user, int64_t *documents)
+static pol_status read_object(const lines *l, const char *text, size_t n, pol_json_line_fn fn, void *user)
 {
     pol_context *ctx = l->line.ctx;
     const char *file = pol_reader_name(l->r);
@@ -58,23 +58,13 @@ static pol_status read_document(const lines *l, const char *text, size_t n, cons
     if (!o)
         return pol_fail(ctx, json_error_code(&e) == json_error_out_of_memory ? POL_ENOMEM : POL_EFORMAT,
                         "%s: line %lld, column %d: %s", file, number, e.column, e.text);
-    const json_t *v = json_object_get(o, field);
-    pol_status s = POL_OK;
-    if (!json_is_object(o))
-        s = pol_fail(ctx, POL_EFORMAT, "%s: line %lld: not an object", file, number);
-    else if (!v)
-        s = pol_fail(ctx, POL_EFORMAT, "%s: line %lld: field '%s' is missing", file, number, field);
-    else if (!json_is_string(v))
-        s = pol_fail(ctx, POL_EFORMAT, "%s: line %lld: field '%s' is not a string", file, number, field);
-    else if (json_string_length(v) > 0) {
-        ++*documents;
-        s = fn(user, json_string_value(v), json_string_length(v));
-    }
+    const pol_status s = json_is_object(o) ? fn(user, l->number, o)
+                                           : pol_fail(ctx, POL_EFORMAT, "%s: line %lld: not an object", file, number);
     json_decref(o);
     return s;
 }
 
-static pol_status read_lines(lines *l, const char *field, pol_document_fn fn, void *user, int64_t *documents)
+static pol_status read_lines(lines *l, pol_json_line_fn fn, void *user)
 {
     for (;;) {
         bool more;
@@ -93,18 +83,48 @@ static pol_status read_lines(lines *l, const char *field, pol_document_fn fn, vo
         if (blank == n)
             continue;
         POL_TRY(pol_text_check(l->r, text, n, l->number, l->byte + bom));
-        POL_TRY(read_document(l, text, n, field, fn, user, documents));
+        POL_TRY(read_object(l, text, n, fn, user));
     }
 }
 
-pol_status pol_jsonl_read(pol_reader *r, const char *field, pol_document_fn fn, void *user, int64_t *documents)
+pol_status pol_jsonl_objects(pol_reader *r, pol_json_line_fn fn, void *user)
 {
     pol_context *ctx = pol_reader_context(r);
     lines l = {.r = r, .block = pol_alloc(ctx, BLOCK), .line = {.ctx = ctx}};
     pol_status s = l.block ? pol_bytes_reserve(&l.line, BLOCK) : POL_ENOMEM;
     if (s == POL_OK)
-        s = read_lines(&l, field, fn, user, documents);
+        s = read_lines(&l, fn, user);
     pol_bytes_free(&l.line);
     pol_free(ctx, l.block);
     return s;
+}
+
+typedef struct documents {
+    const pol_reader *r;
+    const char *field;
+    pol_document_fn fn;
+    void *user;
+    int64_t *n;
+} documents;
+
+static pol_status read_document(void *user, int64_t line, const json_t *o)
+{
+    const documents *d = user;
+    const char *file = pol_reader_name(d->r);
+    const json_t *v = json_object_get(o, d->field);
+    if (!v)
+        return pol_fail(pol_reader_context(d->r), POL_EFORMAT, "%s: line %lld: field '%s' is missing", file,
+                        (long long)line, d->field);
+    if (!json_is_string(v))
+        return pol_fail(pol_reader_context(d->r), POL_EFORMAT, "%s: line %lld: field '%s' is not a string", file,
+                        (long long)line, d->field);
+    if (!json_string_length(v))
+        return POL_OK;
+    ++*d->n;
+    return d->fn(d->user, json_string_value(v), json_string_length(v));
+}
+
+pol_status pol_jsonl_read(pol_reader *r, const char *field, pol_document_fn fn, void *user, int64_t *n)
+{
+    return pol_jsonl_objects(r, read_document, &(documents){r, field, fn, user, n});
 }

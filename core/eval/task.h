@@ -6,7 +6,7 @@
 #include "core/replicas.h"
 #include "pollard/task.h"
 
-/* A choice: tokens [at, at + n) of the task, of which those from `scored` on are the continuation. */
+/* A choice: tokens [at, at + n) of the task, of which those from `scored` >= 1 on are the continuation. */
 typedef struct pol_task_row {
     int64_t at;
     int32_t n, scored;
@@ -22,11 +22,12 @@ typedef struct pol_task_item {
 struct pol_task {
     pol_context *ctx;
     const pol_task_template *how;
-    int64_t n, cap, n_rows, row_cap, n_ids, id_cap;
-    pol_task_item *items; /* [n] */
-    pol_task_row *rows;   /* [n_rows] */
-    int32_t *ids;         /* [n_ids] */
-    int64_t longest;      /* sequence that goes through the model: a row but for its last token, at least 2 */
+    int64_t n, cap;       /* items: there are, fit */
+    int64_t n_rows, room; /* rows likewise */
+    pol_task_item *items;
+    pol_task_row *rows;
+    pol_token_list ids;
+    int64_t longest; /* sequence that goes through the model: a row but for its last token, at least 2 */
 };
 
 /* One item as it stands in the file, with the template applied; strings are valid UTF-8, not empty but for contexts,
@@ -42,26 +43,37 @@ typedef pol_status (*pol_task_record_fn)(void *user, const pol_task_record *r);
 /* Calls fn once an item, in file order; a negative status stops and is passed up. */
 pol_status pol_task_parse(pol_reader *r, const pol_task_template *how, pol_task_record_fn fn, void *user);
 
-/* Log-likelihoods of the choices of some items, one pass after the other: rows sorted by length, batches as large as
- * fit. */
+/* Rows of some items, sorted by length so that those of a pass are about as long as each other; and their values. */
+typedef struct pol_task_scored {
+    int64_t row, slot; /* of the task; of the items asked for */
+    int64_t at;        /* where its values begin */
+} pol_task_scored;
+
 typedef struct pol_task_scores {
-    pol_context *ctx;
     const pol_task *t;
-    int64_t n_rows, n_cells;
-    int64_t *row;   /* [n_rows] of the task, longest first */
-    int64_t *at;    /* [n_rows] where its values begin in nll */
-    int32_t *width; /* [n_rows] how many there are */
-    float *nll;     /* [n_cells] */
+    int64_t max_tokens; /* of a pass */
+    int64_t n;
+    pol_task_scored *rows; /* [n] longest first */
+    float *nll;            /* of each pass [B, S], one after the other */
+    int32_t *ids, *target; /* [max_tokens] of the pass under way */
 } pol_task_scores;
 
-/* What scoring the items index[0..n) (NULL: from `first` on) takes. On success *out is yours: pol_task_scores_free().
- */
+/* Of the items index[0..n) (NULL: from `first` on), which are the task's. On success *out is yours:
+ * pol_task_scores_free(). */
 pol_status pol_task_scores_new(const pol_task *t, const int64_t *index, int64_t first, int64_t n, int64_t max_tokens,
-                               int64_t batch, pol_task_scores *out);
+                               pol_task_scores *out);
 void pol_task_scores_free(pol_task_scores *s); /* takes a zeroed one */
+/* Queues all passes; where the replicas are settled afterwards, read gives the log-likelihoods, item by item, choice by
+ * choice: loglik [s->n]. */
+pol_status pol_task_scores_queue(pol_task_scores *s, pol_replicas *r, pol_eval_progress_fn fn, void *user);
+void pol_task_scores_read(const pol_task_scores *s, double *loglik);
 
 /* Which choice of an item with these log-likelihoods is taken, the first of equals; by characters where normed. -1: one
  * of them is not finite. */
 int32_t pol_task_choose(const pol_task *t, int64_t item, const double *loglik, bool normed);
+
+/* pol_task_eval with its passes dealt out. */
+pol_status pol_task_eval_replicas(pol_replicas *r, const pol_task *t, int64_t first, int64_t n, pol_eval_progress_fn fn,
+                                  void *user, double *loglik, pol_task_result *out);
 
 #endif

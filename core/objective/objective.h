@@ -41,11 +41,11 @@ void pol_objective_drop(pol_objective *q);
 /* Forward sequences that such a look takes. */
 int64_t pol_objective_sequences(const pol_objective *q, const int64_t *index, int64_t first, int64_t n);
 
-/* Items of a task that are learnt from. */
-int64_t pol_objective_items(const pol_objective_settings *o, const pol_task *t);
+/* Items of a task that are learnt from; the others judge. POL_EFORMAT where there are none of either. */
+pol_status pol_objective_items(const pol_objective_settings *o, const pol_task *t, int64_t *n);
 
-/* What it needs: targets a position (pol_memory_request.max_targets), and host bytes with `prepared` indices prepared
- * and `asked` of them asked for at a time. */
+/* What it needs: targets a position (pol_memory_request.max_targets), and host bytes with sequences of seq_len
+ * tokens, of which `prepared` are prepared and `asked` are asked for at a time; of a task each choice is one. */
 int64_t pol_objective_targets(pol_objective_kind kind);
 uint64_t pol_objective_bytes(pol_objective_kind kind, int64_t seq_len, int64_t prepared, int64_t asked);
 

@@ -28,10 +28,12 @@ static void place(const pol_config *c, pol_backend *be, const pol_memory_request
 {
     m->placement = p;
     m->weight_bytes = pol_model_bytes(c, be, &p);
-    m->activation_bytes = pol_forward_bytes(c, be, &p, r->max_tokens, r->max_seq_len);
+    const pol_forward_size size = {r->max_tokens, r->max_seq_len, r->max_targets};
+    m->activation_bytes = pol_forward_bytes_sized(c, be, &p, &size);
+    m->largest_buffer = pol_forward_largest_buffer(c, be, &p, &size);
     m->slot_bytes = p.streamed ? pol_model_slot_bytes(c, be) : 0;
     m->pinned_bytes = p.streamed ? pol_model_home_bytes(c, be) : 0;
-    m->host_bytes = sum(r->host_bytes, pol_forward_host_bytes(c, &p, r->max_tokens));
+    m->host_bytes = sum(r->host_bytes, pol_forward_host_bytes(c, &p, &size));
 }
 
 /* Where there is no room for all weights, but for layers that visit: with as many passes a visit as are wanted and fit.
@@ -59,7 +61,7 @@ void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_requ
     *out = (pol_memory){
         .n_layers = c->n_layers,
         .largest_row = pol_model_largest_row(c, be),
-        .largest_buffer = pol_forward_largest_buffer(c, be, r->max_tokens, r->max_seq_len),
+        .max_targets = r->max_targets,
         .weight_bits = (int32_t)(8 * pol_dtype_size(be->weight_dtype)),
         .shared = d->host_memory,
         .limited = limited,

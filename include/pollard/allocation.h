@@ -16,21 +16,27 @@ extern "C" {
 /* What counts may be. */
 typedef struct pol_shape_rules {
     const pol_units *units;           /* borrowed */
-    unsigned granularity;             /* kinds outside it keep all */
+    unsigned granularity;             /* of HEADS and CHANNELS; kinds outside it keep all */
     pol_budget budget;                /* its cost with JOINT */
     int64_t align_channels;           /* counts of channels are multiples of it, or all, or none; 1: any */
     int64_t min_groups, min_channels; /* of every block; 0: a block may go whole */
     const int64_t *const *level; /* [2 n_layers] rising counts that are preferred, 0 and all included; NULL: none are */
     const int64_t *n_levels;     /* [2 n_layers] */
+    const int64_t *at_most;      /* [2 n_layers] counts of a larger model that this one lies within; NULL: none */
 } pol_shape_rules;
 
 /* POL_ELIMIT with the numbers where no counts meet rules and budget. */
 POL_API pol_status pol_shape_check(const pol_shape_rules *r);
-/* Real counts to whole ones within the rules that use up the budget exactly: SEPARATE: the kind's own number of units
- * (on aligned counts: the most that is not more); JOINT: what is left is less than the cheapest step. Each kind lies on
- * levels but for one block that takes up the rest. Nearest to `want` in the sense that steps are given, from the
- * lowest counts up, by the largest fraction of a step still missing, ties to the lower index. Depends on its arguments
- * alone. */
+/* Real counts to whole ones within the rules that use up the budget exactly.
+ *
+ * The steps of a block lead from one level to the next, or from one allowed count to the next where there are no
+ * levels; the largest count that the rules allow is always a level, and counts that cost the same are one. `want` is
+ * first shifted onto the budget, each block by the same share of its units. Then steps are given from the lowest counts
+ * up, by the number of steps still missing up to `want`, ties to the lower index; one that the budget has no room for
+ * is passed over. Last, of each kind, the block with most of a step missing takes up the rest, off its levels.
+ *
+ * So what is left of the budget is less than the cheapest step that could still be taken: SEPARATE, with counts aligned
+ * to 1, nothing. Depends on its arguments alone. */
 POL_API pol_status pol_shape_round(const pol_shape_rules *r, const double *want, int64_t *count);
 
 typedef enum pol_advantage { POL_ADVANTAGE_RANK = 0, POL_ADVANTAGE_NORMALISED } pol_advantage;
@@ -48,6 +54,8 @@ typedef struct pol_allocation_settings {
     bool adapt_spread;    /* by the evolution strategy as well */
     int64_t steps;
     uint64_t seed;
+    const pol_deck_part *parts; /* as in pol_learn_settings */
+    int64_t n_parts;
 } pol_allocation_settings;
 
 POL_API void pol_allocation_defaults(pol_allocation_settings *o); /* steps are left at 0 */

@@ -41,6 +41,12 @@ typedef enum pol_baseline {
 
 typedef enum pol_score { POL_SCORE_SQRT = 0, POL_SCORE_TEXTBOOK } pol_score;
 
+/* A calibration set of several texts: sequences that follow each other, drawn in proportion to the weight. */
+typedef struct pol_deck_part {
+    int64_t n;
+    double weight; /* relative to the others' */
+} pol_deck_part;
+
 typedef enum pol_schedule { POL_SCHEDULE_COSINE = 0, POL_SCHEDULE_LINEAR, POL_SCHEDULE_CONSTANT } pol_schedule;
 
 /* What these choices are called, by number; NULL at the end. */
@@ -62,6 +68,8 @@ typedef struct pol_learn_settings {
     uint64_t seed;
     double smin; /* after each step s is inside [smin, 1 - smin]; 0: s = 0 is absorbing, as in the reference */
     pol_budget budget;
+    const pol_deck_part *parts; /* [n_parts] of the calibration set, borrowed; NULL: one text */
+    int64_t n_parts;
 } pol_learn_settings;
 
 /* Method `units` for a number of forward sequences: K = 16, 1 shared sequence, leave-one-out, sqrt score, normalised,
@@ -89,15 +97,19 @@ POL_API pol_status pol_estimate(const pol_learn_settings *o, pol_estimator *e, c
 /* Learning rate of a step: the setting, or its sized value, times (1 + cos(pi t)) / 2, 1 - t or 1, t = step / steps. */
 POL_API double pol_learning_rate(const pol_learn_settings *o, int64_t step);
 
-/* The sequences of cell (step, mask k, i-th of nb): indices into a set of n, a permutation per epoch keyed by the seed.
- * With shared sequences k plays no part. A draw is a function of its arguments alone: nothing has to be saved.
- * pol_deck_draw fills index [nb]. POL_EARG: a set of fewer than nb, a step or mask that the settings do not have. */
+/* The sequences of cell (step, mask k, i-th of nb): indices into a set of n, a permutation per epoch keyed by the seed;
+ * of several parts each has its own, and the draws are dealt out among them by their weights, evenly. With shared
+ * sequences k plays no part. A draw is a function of its arguments alone: nothing has to be saved. pol_deck_draw fills
+ * index [nb]. POL_EARG: a set of fewer than nb, parts that are not the set, a step or mask that the settings do not
+ * have. */
 typedef struct pol_deck_settings {
     uint64_t seed;
     int64_t steps;
     int32_t masks;     /* of a step */
     int32_t sequences; /* of a mask: nb */
     bool shared;       /* all masks of a step see the same ones */
+    const pol_deck_part *parts; /* as in pol_learn_settings; read by pol_deck_new() */
+    int64_t n_parts;
 } pol_deck_settings;
 POL_API pol_deck_settings pol_learn_deck(const pol_learn_settings *o);
 typedef struct pol_deck pol_deck;

@@ -15,11 +15,13 @@
 #include "pollard/mask.h"
 #include "pollard/memory.h"
 #include "pollard/model.h"
+#include "pollard/objective.h"
 #include "pollard/repair.h"
 #include "pollard/run.h"
 #include "pollard/score.h"
 #include "pollard/source.h"
 #include "pollard/status.h"
+#include "pollard/task.h"
 #include "pollard/tokenizer.h"
 #include "pollard/version.h"
 
