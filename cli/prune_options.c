@@ -67,9 +67,10 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
         {"eval-limit", "N", "chunks at most (all)", CLI_INT, &g->eval_limit, 1, most, NULL},
 
         HEADING("Initial probabilities"),
-        {"init", "METRIC|RUN", "wanda-sp, magnitude, random, uniform, or an earlier run (wanda-sp)", CLI_STRING,
-         &g->init, 0, 0, NULL},
-        {"init-sequences", "N", "sequences that wanda-sp sees (128)", CLI_INT, &g->init_sequences, 1, 1 << 20, NULL},
+        {"init", "METRIC|RUN", "wanda-sp, flap, obs, magnitude, random, uniform, or an earlier run (wanda-sp)",
+         CLI_STRING, &g->init, 0, 0, NULL},
+        {"init-sequences", "N", "sequences that wanda-sp, flap or obs sees (128)", CLI_INT, &g->init_sequences, 1,
+         1 << 20, NULL},
         {"init-seq-len", "N", "tokens of one (as --seq-len; reference 1024)", CLI_INT, &g->init_seq_len, 2, 1 << 20,
          NULL},
 

@@ -62,7 +62,9 @@ static pol_status check(pol_context *ctx, const pol_database_settings *o)
     const struct {
         const char *name;
         int64_t value, most;
-    } ranges[] = {{"levels", o->levels, 1 << 20}, {"alignment", o->align, 1 << 20}, {"block", o->obs_block, 1 << 20}};
+    } ranges[] = {{"levels", o->levels, 1 << 20},
+                  {"alignment", o->align, 1 << 20},
+                  {"channels removed at a time", o->obs_block == POL_AUTO ? 1 : o->obs_block, 1 << 20}};
     for (size_t i = 0; i < POL_COUNT(ranges); i++)
         if (ranges[i].value < 1 || ranges[i].value > ranges[i].most)
             return pol_fail(ctx, POL_EARG, "database: %s: %lld is outside 1..%lld", ranges[i].name,

@@ -19,9 +19,12 @@
  * 1] is given by the caller; rising; *n of them, 0 and count included. */
 void pol_database_levels(int64_t count, pol_unit_kind kind, int64_t levels, int64_t align, int64_t *level, int64_t *n);
 
+/* Units that a sweep had best remove at a time: one, and of MLPs so wide that this takes minutes a layer, several. */
+int64_t pol_obs_block(pol_unit_kind kind, int64_t count);
+
 typedef struct pol_database_settings {
     int64_t levels, align;
-    int64_t obs_block; /* channels removed at a time */
+    int64_t obs_block; /* channels removed at a time; POL_AUTO: pol_obs_block() */
     double damping;
     const float *metric; /* [units->n]: units go by rising metric, ties to the higher number first; NULL: OBS order */
     unsigned granularity;

@@ -49,6 +49,12 @@ typedef struct work {
     double *error; /* [count]: of removals, then of levels */
 } work;
 
+static int64_t removed_at_a_time(const pol_database *db, const pol_section *sec)
+{
+    const bool automatic = sec->kind == POL_UNIT_GROUP || db->o.obs_block == POL_AUTO;
+    return automatic ? pol_obs_block(sec->kind, sec->count) : pol_min_i64(db->o.obs_block, sec->count);
+}
+
 static pol_status sweep(work *w)
 {
     const pol_database *db = w->db;
@@ -60,7 +66,7 @@ static pol_status sweep(work *w)
     pol_obs_sweep_args a = {.n_units = b->sec->count,
                             .unit = inputs,
                             .C = C,
-                            .block = b->sec->kind == POL_UNIT_GROUP ? 1 : pol_min_i64(db->o.obs_block, b->sec->count),
+                            .block = removed_at_a_time(db, b->sec),
                             .damping = db->o.damping,
                             .h = w->walk->h,
                             .w = w->walk->w,

@@ -27,6 +27,12 @@ void pol_database_levels(int64_t count, pol_unit_kind kind, int64_t levels, int6
     }
 }
 
+int64_t pol_obs_block(pol_unit_kind kind, int64_t count)
+{
+    enum { WIDE = 4096, SEVERAL = 32 };
+    return kind == POL_UNIT_CHANNEL && count > WIDE ? SEVERAL : 1;
+}
+
 /* Adds up what the rows of each level of a block take on a device, or without one in f32; `largest`: of one level. */
 static uint64_t block_bytes(const pol_config *c, const pol_backend *be, int32_t layer, pol_unit_kind kind,
                             int64_t levels, int64_t align, bool largest)
@@ -89,12 +95,12 @@ uint64_t pol_database_file_bytes(const pol_config *c, int64_t levels, int64_t al
     return bytes;
 }
 
-/* obs_sweep has a matrix of its own and W in f64; where it removes blocks, the rows of one too. */
+/* obs_sweep has a matrix of its own and W in f64, and the rows that go at a time. */
 uint64_t pol_database_host_bytes(const pol_config *c, const pol_database_settings *o, int64_t n, int64_t S)
 {
-    const uint64_t N = (uint64_t)pol_widest_input(c, o->granularity);
-    const uint64_t sweep = (N * N + N * (uint64_t)c->hidden) * sizeof(double) +
-                           (uint64_t)o->obs_block * (N + (uint64_t)c->hidden) * sizeof(double);
-    return pol_walk_host_bytes(c, o->granularity, n, S) + sweep +
+    const uint64_t N = (uint64_t)pol_widest_input(c, o->granularity), C = (uint64_t)c->hidden;
+    const int64_t channels = o->obs_block == POL_AUTO ? pol_obs_block(POL_UNIT_CHANNEL, (int64_t)N) : o->obs_block;
+    const uint64_t gone = (uint64_t)pol_max_i64(channels, pol_ctx_cols(c));
+    return pol_walk_host_bytes(c, o->granularity, n, S) + (N + gone) * (N + C) * sizeof(double) +
            all_bytes(c, NULL, o->levels, o->align, o->granularity, LARGEST_BLOCK);
 }

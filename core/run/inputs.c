@@ -46,7 +46,7 @@ static pol_status find_init_mask(const pol_prune_settings *o, pol_inputs *in)
 }
 
 /* Whether the first probabilities come from activations. */
-static bool needs_sequences(const pol_prune_settings *o) { return !o->init_run && o->init == POL_METRIC_WANDA_SP; }
+static bool needs_sequences(const pol_prune_settings *o) { return !o->init_run && pol_metric_passes(o->init); }
 
 /* Chunks of init_seq_len from what is learnt from, in a seeded order. */
 static pol_status recut(const pol_prune_settings *o, pol_inputs *in)
@@ -84,14 +84,7 @@ static void assume_text(const pol_prune_settings *o, pol_inputs *in)
 
 static pol_status read_calibration(const pol_prune_settings *o, pol_inputs *in)
 {
-    const pol_config *c = pol_source_config(in->src);
-    POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, o->data, o->n_data, &o->text, o->seq_len, o->bos,
-                               o->max_sequences, &in->text));
-    in->n_learn = in->text.n - o->held_out;
-    if (in->n_learn < o->learn.sequences_per_mask || in->n_learn < 1)
-        return pol_fail(in->ctx, POL_EFORMAT,
-                        "%s: %lld sequences of %lld tokens, too few to hold %lld out and learn from the rest",
-                        o->data[0], (long long)in->text.n, (long long)o->seq_len, (long long)o->held_out);
+    POL_TRY(pol_texts_read(o, in));
     return needs_sequences(o) ? recut(o, in) : POL_OK;
 }
 
@@ -147,6 +140,8 @@ void pol_inputs_close(pol_inputs *in)
     if (!in->ctx)
         return;
     pol_sequences_free(&in->text);
+    pol_free(in->ctx, in->parts);
+    pol_free(in->ctx, in->held_weight);
     pol_sequences_free(&in->init);
     pol_sequences_free(&in->eval);
     pol_free(in->ctx, in->init_mask);

@@ -5,6 +5,7 @@
 
 #include "core/backend.h"
 #include "core/run/run.h"
+#include "core/score/score.h"
 #include "pollard/model.h"
 
 /* Multiply-accumulates a second of this device, by one projection of the model's own MLP shape. */
@@ -48,17 +49,18 @@ static int64_t judgements(const pol_prune_settings *o)
     return 3 + (steps ? 1 + (every ? (steps - 1) / every : 0) : 0);
 }
 
-/* Host memory besides the device's: ids, a gradient, K masks, snapshots; the weights on their way, later the metric's
- * streams. */
+/* Host memory besides the device's: ids, a gradient, K masks, snapshots; the weights on their way, later what the
+ * metric takes. */
 static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
 {
     const uint64_t n = (uint64_t)in->units->n;
     const uint64_t ids =
         (uint64_t)(in->text.n * in->text.seq_len + in->init.n * in->init.seq_len + in->eval.n * in->eval.seq_len);
-    const uint64_t streams = (uint64_t)(in->init.n * in->init.seq_len) * (uint64_t)c->hidden * sizeof(float);
+    const uint64_t metric =
+        in->init.n ? pol_metric_host_bytes(o->init, c, o->granularity, in->init.n, in->init.seq_len) : 0;
     const uint64_t learning = n * (8 * sizeof(float) + (uint64_t)o->learn.mask_samples);
     const uint64_t loading = pol_model_host_bytes(c);
-    return ids * sizeof(int32_t) + learning + (streams > loading ? streams : loading);
+    return ids * sizeof(int32_t) + learning + (metric > loading ? metric : loading);
 }
 
 /* "4 x NAME"; of several kinds "2 x NAME, 2 x OTHER", as they follow each other. */
@@ -247,7 +249,7 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     for (int k = 0; k < POL_UNIT_KINDS; k++)
         plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
     plan->steps = o->learn.steps;
-    plan->sequences[POL_PURPOSE_INIT] = 2 * in->init.n;
+    plan->sequences[POL_PURPOSE_INIT] = pol_metric_passes(o->init) * in->init.n;
     plan->sequences[POL_PURPOSE_LEARN] = o->learn.steps * o->learn.mask_samples * o->learn.sequences_per_mask;
     plan->sequences[POL_PURPOSE_HELD_OUT] = o->held_out * judgements(o);
     plan->sequences[POL_PURPOSE_EVAL] = 3 * in->eval.n;

@@ -109,7 +109,7 @@ static pol_status prepare(wanda *w, pol_forward *f, const pol_sequences *cal)
 }
 
 pol_status pol_wanda_sp(pol_forward *f, const pol_sequences *cal, unsigned granularity,
-                        const double keep[POL_UNIT_KINDS], float *values, double *passes)
+                        const double keep[POL_UNIT_KINDS], float *values)
 {
     wanda w = {.m = pol_forward_model(f), .granularity = granularity, .keep = keep, .values = values};
     pol_status s = prepare(&w, f, cal);
@@ -117,8 +117,6 @@ pol_status pol_wanda_sp(pol_forward *f, const pol_sequences *cal, unsigned granu
         s = score_layer(&w, l);
         pol_log(w.m->ctx, POL_LOG_DEBUG, "wanda-sp layer=%d of=%d", l + 1, w.m->config.n_layers);
     }
-    if (s == POL_OK && passes)
-        *passes = 2.0 * (double)cal->n;
     for (int kind = 0; kind < 2; kind++)
         pol_free(w.m->ctx, w.tap[kind].sumsq);
     pol_free(w.m->ctx, w.norm);
