@@ -46,6 +46,15 @@ int cli_failed(pol_context *ctx, const char *command, pol_status s);
 int cli_usage(const char *command, const char *what);
 /* NULL after a line on standard error, for a name that is no protocol. */
 const pol_protocol *cli_protocol(const char *command, const char *name);
+/* Values made of parts. EXIT_DONE, or EXIT_USAGE after a line on standard error. Strings point into the value. */
+enum { CLI_MAX_WEIGHTS = 256 };
+typedef struct cli_task {
+    const char *name, *file; /* the template's own name */
+} cli_task;
+int cli_parse_weights(const char *command, const char *list, int64_t n, double weights[CLI_MAX_WEIGHTS]);
+int cli_parse_task(const char *command, const char *option, const char *value, cli_task *out);
+int cli_parse_objective(const char *command, const char *value, pol_objective_settings *out);
+
 /* Prints one JSON object and a newline; takes the reference. EXIT_DONE, or EXIT_FAILED where it cannot be written. */
 int cli_print_json(json_t *j);
 

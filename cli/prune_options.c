@@ -8,6 +8,8 @@
 
 /* What was given; a value that no user can give where it was not. */
 typedef struct given {
+    const char *data_weights, *objective;
+    int64_t objective_items;
     const char *out, *granularity, *init, *field, *separator, *eval_text, *protocol, *backend, *device;
     int method, format, bos, weights, baseline, score, schedule, budget, select;
     int64_t passes, steps, seq_len, max_sequences, eval_limit, mask_samples, per_mask, window, seed, init_sequences,
@@ -52,6 +54,8 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
         {"keep-mlp", "SHARE", "of MLP blocks", CLI_REAL, &g->keep_mlp, 1e-6, 1, NULL},
 
         HEADING("Calibration text"),
+        {"data-weights", "LIST", "how often sequences of each file are drawn, such as 2,1 (one text of all files)",
+         CLI_STRING, &g->data_weights, 0, 0, NULL},
         {"seq-len", "N", "tokens of a sequence (128)", CLI_INT, &g->seq_len, 2, 1 << 20, NULL},
         {"max-sequences", "N", "sequences at most (all)", CLI_INT, &g->max_sequences, 1, most, NULL},
         {"format", "NAME", "of the files (auto)", CLI_CHOICE, &g->format, 0, 0, cli_text_formats},
@@ -75,6 +79,12 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
          NULL},
 
         HEADING("Learning"),
+        {"objective", "NAME",
+         "what is brought down: cross-entropy; kl, the divergence from the dense model; accuracy=TASK=FILE, the share "
+         "of a multiple-choice file's items that are wrong (cross-entropy)",
+         CLI_STRING, &g->objective, 0, 0, NULL},
+        {"objective-items", "N", "of accuracy: items that are learnt from, the others judge (half)", CLI_INT,
+         &g->objective_items, 1, most, NULL},
         {"mask-samples", "K", "masks a step (16; reference 2)", CLI_INT, &g->mask_samples, 1, 1 << 20, NULL},
         {"sequences-per-mask", "N", "sequences each mask sees (1; reference 8)", CLI_INT, &g->per_mask, 1, 1 << 20,
          NULL},
@@ -282,5 +292,17 @@ int cli_prune_parse(const char *command, int argc, char **argv, cli_prune *c)
     c->settings.model = model;
     c->settings.data = c->data.items;
     c->settings.n_data = c->data.n;
+    if (g.data_weights) {
+        const int code = cli_parse_weights(command, g.data_weights, c->data.n, c->weights);
+        if (code != EXIT_DONE)
+            return code;
+        c->settings.data_weights = c->weights;
+    }
+    if (g.objective) {
+        const int code = cli_parse_objective(command, g.objective, &c->settings.objective);
+        if (code != EXIT_DONE)
+            return code;
+    }
+    c->settings.objective.task_items = g.objective_items;
     return lay_over(command, &g, &c->settings);
 }

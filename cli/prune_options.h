@@ -7,6 +7,7 @@
 typedef struct cli_prune {
     pol_prune_settings settings;
     cli_list data;
+    double weights[CLI_MAX_WEIGHTS]; /* of data */
     bool quiet, json, verbose;
 } cli_prune;
 

@@ -45,12 +45,10 @@ pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, doubl
         s = pol_replicas_settle(&r->replicas);
     else
         pol_replicas_drop(&r->replicas);
-    double sum = 0;
-    for (int64_t i = 0; s == POL_OK && i < n; i++)
-        sum += loss[i];
+    if (s == POL_OK)
+        *mean = pol_held_out_mean(&r->in, loss, n);
     pol_free(r->ctx, loss);
     POL_TRY(s);
-    *mean = sum / (double)n;
     r->sequences[POL_PURPOSE_HELD_OUT] += n;
     return isfinite(*mean) ? POL_OK : fail_numeric(r, "the held-out sequences", mask, step, *mean);
 }

@@ -253,6 +253,8 @@ static pol_status load(pol_job *r)
     POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.memory, r->in.n_devices, r->in.max_tokens,
                               r->in.max_seq_len, &r->replicas));
     POL_TRY(pol_distribution_new(u, r->o.granularity, &r->dist));
+    r->o.learn.parts = r->in.parts;
+    r->o.learn.n_parts = r->in.n_parts;
     if (r->o.learn.steps)
         POL_TRY(pol_trainer_new(r->ctx, &r->o.learn, r->dist, r->in.n_learn, &losses, &r->trainer));
     r->initial_s = pol_alloc_array(r->ctx, u->n, sizeof *r->initial_s);

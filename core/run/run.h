@@ -39,17 +39,24 @@ typedef struct pol_inputs {
     int64_t n_devices;
     pol_memory *memory; /* [n_devices] what each needs and where its weights go: pol_plan_make() */
     pol_units *units;
-    pol_sequences text;               /* calibration, all of it */
-    int64_t n_learn;                  /* the first ones are learnt from, the last held_out judge */
-    pol_sequences init;               /* recut for the metric; n = 0 where it needs none */
-    pol_sequences eval;               /* n = 0 where there is none */
-    char *init_mask;                  /* mask.json of the run to begin from; NULL = metric */
+    pol_sequences text;   /* calibration, all of it */
+    int64_t n_learn;      /* the first ones are learnt from, the last held_out judge */
+    pol_deck_part *parts; /* [n_parts] of what is learnt from, where texts have weights; else NULL */
+    int64_t n_parts;
+    double *held_weight; /* [held_out] of each sequence in their mean, where texts have weights; else NULL: equal */
+    pol_sequences init;  /* recut for the metric; n = 0 where it needs none */
+    pol_sequences eval;  /* n = 0 where there is none */
+    char *init_mask;     /* mask.json of the run to begin from; NULL = metric */
     double init_keep[POL_UNIT_KINDS]; /* mean initial probability of each kind */
     int64_t max_tokens, max_seq_len;  /* of a forward pass */
 } pol_inputs;
 
 pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_inputs *in);
 void pol_inputs_close(pol_inputs *in);
+
+/* texts.c: the calibration text, and what of it is learnt from. And the mean of the held-out sequences' losses. */
+pol_status pol_texts_read(const pol_prune_settings *o, pol_inputs *in);
+double pol_held_out_mean(const pol_inputs *in, const double *loss, int64_t n);
 
 pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan);
 

@@ -139,11 +139,21 @@ static json_t *init_json(const pol_prune_settings *o)
                      "seq_len", (json_int_t)o->init_seq_len);
 }
 
+/* NULL where texts have none. */
+static json_t *weights_json(const pol_prune_settings *o)
+{
+    json_t *a = o->data_weights ? json_array() : NULL;
+    for (int64_t i = 0; a && i < o->n_data; i++)
+        json_array_append_new(a, json_real(o->data_weights[i]));
+    return a;
+}
+
 static json_t *text_json(const pol_prune_settings *o)
 {
-    return json_pack("{ss ss* ss* sI sI ss sI}", "format", pol_text_format_name(o->text.format), "field", o->text.field,
-                     "separator", o->text.separator, "max_sequences", (json_int_t)o->max_sequences, "seq_len",
-                     (json_int_t)o->seq_len, "bos", pol_bos_name(o->bos), "eval_limit", (json_int_t)o->eval_limit);
+    return json_pack("{ss ss* ss* sI sI ss sI so*}", "format", pol_text_format_name(o->text.format), "field",
+                     o->text.field, "separator", o->text.separator, "max_sequences", (json_int_t)o->max_sequences,
+                     "seq_len", (json_int_t)o->seq_len, "bos", pol_bos_name(o->bos), "eval_limit",
+                     (json_int_t)o->eval_limit, "weights", weights_json(o));
 }
 
 json_t *pol_settings_json(const pol_prune_settings *o)

@@ -12,6 +12,7 @@
 #include "pollard/eval.h"
 #include "pollard/learn.h"
 #include "pollard/memory.h"
+#include "pollard/objective.h"
 #include "pollard/score.h"
 
 #ifdef __cplusplus
@@ -38,6 +39,8 @@ typedef struct pol_prune_settings {
     const char *model;
     const char *const *data;
     int64_t n_data;
+    const double *data_weights; /* [n_data] how often sequences of each file are drawn, and what the mean over the
+                                 * held-out ones gives them; NULL: one text, the files after each other */
     pol_text_options text;
     pol_bos bos;
     int64_t seq_len;
@@ -57,6 +60,7 @@ typedef struct pol_prune_settings {
     pol_method method;
     pol_learn_settings learn; /* learn.budget is filled from the above; learn.steps from passes */
     int64_t passes; /* forward sequences for learning, steps * K * sequences per mask; 0 = the metric's mask */
+    pol_objective_settings objective;
     pol_metric init;
     const char *init_run; /* probabilities of an earlier run (folder or mask.json) instead of a metric; NULL = metric */
     int64_t init_sequences;
