@@ -1,4 +1,4 @@
-/* budget.h - budgets in numbers; internal to core/mask. */
+/* budget.h - budgets in numbers; internal to the core. */
 #ifndef POL_BUDGET_H
 #define POL_BUDGET_H
 

@@ -1,4 +1,4 @@
-/* units.h - how blocks and their contents hang together; internal to core/mask. */
+/* units.h - how blocks and their contents hang together; internal to the core. */
 #ifndef POL_UNITS_H
 #define POL_UNITS_H
 
