@@ -202,11 +202,16 @@ pol_status pol_outfile_write(pol_outfile *o, const void *src, size_t n)
     return POL_OK;
 }
 
+pol_status pol_outfile_sync(pol_outfile *o)
+{
+    if (fflush(o->stream) != 0 || fsync(fileno(o->stream)) < 0)
+        return fail_io(o->ctx, o->path, "cannot be written");
+    return POL_OK;
+}
+
 pol_status pol_outfile_commit(pol_outfile *o)
 {
-    pol_status s = POL_OK;
-    if (fflush(o->stream) != 0 || fsync(fileno(o->stream)) < 0)
-        s = fail_io(o->ctx, o->path, "cannot be written");
+    pol_status s = pol_outfile_sync(o);
     if (fclose(o->stream) != 0 && s == POL_OK)
         s = fail_io(o->ctx, o->path, "cannot be written");
     o->stream = NULL;
@@ -216,17 +221,65 @@ pol_status pol_outfile_commit(pol_outfile *o)
     return s;
 }
 
-void pol_outfile_abort(pol_outfile *o)
+void pol_outfile_leave(pol_outfile *o)
 {
     if (!o->ctx)
         return;
     if (o->stream)
         fclose(o->stream);
-    if (o->tmp)
-        unlink(o->tmp);
     pol_free(o->ctx, o->tmp);
     pol_free(o->ctx, o->path);
     memset(o, 0, sizeof *o);
+}
+
+void pol_outfile_abort(pol_outfile *o)
+{
+    if (o->ctx && o->tmp)
+        unlink(o->tmp);
+    pol_outfile_leave(o);
+}
+
+pol_status pol_outfile_resume(pol_context *ctx, const char *path, pol_outfile *o, uint64_t *size)
+{
+    *o = (pol_outfile){.ctx = ctx, .path = pol_strdup(ctx, path)};
+    o->tmp = o->path ? pol_format(ctx, "%s.part", path) : NULL;
+    pol_status s = o->tmp ? POL_OK : POL_ENOMEM;
+    const int fd = s == POL_OK ? open(o->tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    struct stat st;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (o->stream = fdopen(fd, "r+b")) &&
+        fseeko(o->stream, 0, SEEK_END) == 0) {
+        *size = (uint64_t)st.st_size;
+        return POL_OK;
+    }
+    if (s == POL_OK)
+        s = fail_io(ctx, o->tmp, "cannot be gone on with");
+    if (fd >= 0 && !o->stream)
+        close(fd);
+    pol_outfile_leave(o);
+    return s;
+}
+
+pol_status pol_outfile_cut(pol_outfile *o, uint64_t size)
+{
+    if (fflush(o->stream) != 0 || ftruncate(fileno(o->stream), (off_t)size) < 0 ||
+        fseeko(o->stream, (off_t)size, SEEK_SET) != 0)
+        return fail_io(o->ctx, o->tmp, "cannot be cut");
+    return POL_OK;
+}
+
+pol_status pol_outfile_read(pol_outfile *o, uint64_t at, void *dst, size_t n)
+{
+    if (fflush(o->stream) != 0)
+        return fail_io(o->ctx, o->tmp, "cannot be written");
+    for (size_t done = 0; done < n;) {
+        const ssize_t got = pread(fileno(o->stream), (char *)dst + done, n - done, (off_t)(at + done));
+        if (got < 0)
+            return fail_io(o->ctx, o->tmp, "cannot be read back");
+        if (got == 0)
+            return pol_fail(o->ctx, POL_EIO, "%s: ends before byte %llu", o->tmp, (unsigned long long)(at + n));
+        done += (size_t)got;
+    }
+    return POL_OK;
 }
 
 pol_status pol_outdir_open(pol_context *ctx, const char *path, pol_outdir *o)
@@ -279,6 +332,8 @@ pol_status pol_file_write(pol_context *ctx, const char *path, const void *src, s
     }
     return pol_outfile_commit(&o);
 }
+
+pol_status pol_file_move(pol_context *ctx, const char *from, const char *to) { return put_in_place(ctx, from, to); }
 
 pol_status pol_file_copy(pol_context *ctx, const char *from, const char *to)
 {

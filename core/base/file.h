@@ -44,6 +44,15 @@ pol_status pol_outfile_write(pol_outfile *o, const void *src, size_t n);
 pol_status pol_outfile_commit(pol_outfile *o); /* frees in every case; on failure nothing is left behind */
 void pol_outfile_abort(pol_outfile *o);        /* takes a zeroed or committed one */
 
+/* A file that grows over several calls, as `path`.part: leave keeps that, and a later call goes on with it; commit and
+ * abort as above. *size: the bytes that are there; writing goes on behind them. */
+pol_status pol_outfile_resume(pol_context *ctx, const char *path, pol_outfile *o, uint64_t *size);
+pol_status pol_outfile_cut(pol_outfile *o, uint64_t size); /* to so many bytes */
+/* n bytes from `at` on of what has been written. */
+pol_status pol_outfile_read(pol_outfile *o, uint64_t at, void *dst, size_t n);
+pol_status pol_outfile_sync(pol_outfile *o); /* to disk */
+void pol_outfile_leave(pol_outfile *o);      /* takes a zeroed or committed one */
+
 /* A folder under a temporary name; commit renames it to its place, which must not exist. */
 typedef struct pol_outdir {
     pol_context *ctx;
@@ -55,6 +64,7 @@ pol_status pol_outdir_commit(pol_outdir *o);
 void pol_outdir_abort(pol_outdir *o);
 
 pol_status pol_file_write(pol_context *ctx, const char *path, const void *src, size_t n); /* atomic */
+pol_status pol_file_move(pol_context *ctx, const char *from, const char *to); /* in one folder; atomic, durable */
 pol_status pol_file_copy(pol_context *ctx, const char *from, const char *to);             /* atomic */
 
 /* 32 hex digits and a 0: XXH3-128 of the contents, as `xxhsum -H2` prints it. */

@@ -16,12 +16,16 @@ enum { PIECE = 16384 }; /* values converted at a time */
 
 struct pol_st_writer {
     pol_context *ctx;
-    char *dir;
+    char *dir; /* or, where it grows, the file */
     pol_st_tensor *t;
     int64_t n;
     int32_t *shard_of; /* [n], from 0, rising */
     int32_t n_shards;
     pol_outfile file; /* of the current shard */
+    bool grows;       /* it stays after an abort */
+    const pol_st_metadata *metadata;
+    int64_t n_metadata;
+    uint64_t data_at; /* where in it the values begin */
     int64_t current;  /* the tensor whose turn it is */
     int64_t left;     /* of its values */
     union {
@@ -81,32 +85,42 @@ static void deal_shards(pol_st_writer *w, uint64_t shard_bytes)
     w->n_shards++;
 }
 
-/* The header of the shard that starts with the current tensor. */
-static pol_status write_header(pol_st_writer *w)
+static pol_status build_metadata(const pol_st_writer *w, pol_bytes *h)
 {
-    static const char metadata[] = "{\"__metadata__\":{\"format\":\"pt\"}";
-    pol_bytes h = {.ctx = w->ctx};
-    pol_status s = pol_bytes_add(&h, metadata, sizeof metadata - 1);
+    POL_TRY(pol_bytes_printf(h, "{\"__metadata__\":{"));
+    for (int64_t i = 0; i < w->n_metadata; i++)
+        POL_TRY(pol_bytes_printf(h, "%s\"%s\":\"%s\"", i ? "," : "", w->metadata[i].key, w->metadata[i].value));
+    return pol_bytes_add(h, "}", 1);
+}
+
+/* Length and header of the shard that starts with the current tensor. */
+static pol_status build_header(const pol_st_writer *w, pol_bytes *h)
+{
+    const uint8_t room[8] = {0};
+    POL_TRY(pol_bytes_add(h, room, sizeof room));
+    POL_TRY(build_metadata(w, h));
     uint64_t at = 0;
-    for (int64_t i = w->current; s == POL_OK && i < w->n && w->shard_of[i] == w->shard_of[w->current]; i++) {
+    for (int64_t i = w->current; i < w->n && w->shard_of[i] == w->shard_of[w->current]; i++) {
         const pol_st_tensor *t = &w->t[i];
-        s = pol_bytes_printf(&h, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%lld", t->name, type_name(t->dtype),
-                             (long long)t->shape[0]);
-        if (s == POL_OK && t->n_dims == 2)
-            s = pol_bytes_printf(&h, ",%lld", (long long)t->shape[1]);
-        if (s == POL_OK)
-            s = pol_bytes_printf(&h, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
-                                 (unsigned long long)(at + bytes(t)));
+        POL_TRY(pol_bytes_printf(h, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%lld", t->name, type_name(t->dtype),
+                                 (long long)t->shape[0]));
+        if (t->n_dims == 2)
+            POL_TRY(pol_bytes_printf(h, ",%lld", (long long)t->shape[1]));
+        POL_TRY(pol_bytes_printf(h, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
+                                 (unsigned long long)(at + bytes(t))));
         at += bytes(t);
     }
-    if (s == POL_OK)
-        s = pol_bytes_add(&h, "}", 1);
-    while (s == POL_OK && h.len % 8) /* the data starts at a multiple of 8, by the format's own advice */
-        s = pol_bytes_add(&h, " ", 1);
-    uint8_t length[8];
-    pol_put_u64le(length, h.len);
-    if (s == POL_OK)
-        s = pol_outfile_write(&w->file, length, sizeof length);
+    POL_TRY(pol_bytes_add(h, "}", 1));
+    while (h->len % 8) /* the data starts at a multiple of 8, by the format's own advice */
+        POL_TRY(pol_bytes_add(h, " ", 1));
+    pol_put_u64le((uint8_t *)h->data, h->len - sizeof room);
+    return POL_OK;
+}
+
+static pol_status write_header(pol_st_writer *w)
+{
+    pol_bytes h = {.ctx = w->ctx};
+    pol_status s = build_header(w, &h);
     if (s == POL_OK)
         s = pol_outfile_write(&w->file, h.data, h.len);
     pol_bytes_free(&h);
@@ -146,33 +160,125 @@ static pol_status write_index(pol_st_writer *w)
     return s;
 }
 
-pol_status pol_st_open(pol_context *ctx, const char *dir, const pol_st_tensor *t, int64_t n, uint64_t shard_bytes,
-                       pol_st_writer **out)
+static pol_status new_writer(pol_context *ctx, const char *path, const pol_st_tensor *t, int64_t n,
+                             uint64_t shard_bytes, pol_st_writer **out)
 {
-    *out = NULL;
+    static const pol_st_metadata plain = {"format", "pt"};
     POL_TRY(check(ctx, t, n));
-    pol_st_writer *w = pol_alloc_zero(ctx, sizeof *w);
+    pol_st_writer *w = *out = pol_alloc_zero(ctx, sizeof *w);
     if (!w)
         return POL_ENOMEM;
-    w->ctx = ctx;
-    w->n = n;
-    w->dir = pol_strdup(ctx, dir);
+    *w = (pol_st_writer){.ctx = ctx, .n = n, .metadata = &plain, .n_metadata = 1};
+    w->dir = pol_strdup(ctx, path);
     w->t = pol_alloc_array(ctx, n, sizeof *t);
     w->shard_of = pol_alloc_array(ctx, n, sizeof *w->shard_of);
-    if (!w->dir || !w->t || !w->shard_of) {
-        pol_st_abort(w);
+    if (!w->dir || !w->t || !w->shard_of)
         return POL_ENOMEM;
-    }
     memcpy(w->t, t, (size_t)n * sizeof *t);
     deal_shards(w, shard_bytes);
     w->left = count(&w->t[0]);
-    pol_status s = start_shard(w);
+    return POL_OK;
+}
+
+/* Hands the writer over or frees it. */
+static pol_status hand_over(pol_st_writer *w, pol_status s, pol_st_writer **out)
+{
+    *out = s < 0 ? NULL : w;
     if (s < 0)
         pol_st_abort(w);
-    else
-        *out = w;
     return s;
 }
+
+pol_status pol_st_open(pol_context *ctx, const char *dir, const pol_st_tensor *t, int64_t n, uint64_t shard_bytes,
+                       pol_st_writer **out)
+{
+    pol_st_writer *w = NULL;
+    pol_status s = new_writer(ctx, dir, t, n, shard_bytes, &w);
+    if (s == POL_OK)
+        s = start_shard(w);
+    return hand_over(w, s, out);
+}
+
+/* Whether the file begins with this header. */
+static pol_status begins_with(pol_st_writer *w, const pol_bytes *h, uint64_t size, bool *yes)
+{
+    *yes = false;
+    if (size < h->len)
+        return POL_OK;
+    char *there = pol_alloc(w->ctx, h->len);
+    if (!there)
+        return POL_ENOMEM;
+    const pol_status s = pol_outfile_read(&w->file, 0, there, h->len);
+    *yes = s == POL_OK && !memcmp(there, h->data, h->len);
+    pol_free(w->ctx, there);
+    return s;
+}
+
+static pol_status take_up(pol_st_writer *w, int64_t *whole)
+{
+    pol_bytes h = {.ctx = w->ctx};
+    uint64_t size;
+    bool same = false;
+    pol_status s = pol_outfile_resume(w->ctx, w->dir, &w->file, &size);
+    if (s == POL_OK)
+        s = build_header(w, &h);
+    if (s == POL_OK)
+        s = begins_with(w, &h, size, &same);
+    if (s == POL_OK && !same)
+        s = pol_outfile_cut(&w->file, 0);
+    if (s == POL_OK && !same)
+        s = pol_outfile_write(&w->file, h.data, h.len);
+    *whole = 0;
+    uint64_t at = w->data_at = h.len;
+    for (; same && *whole < w->n && bytes(&w->t[*whole]) <= size - at; ++*whole)
+        at += bytes(&w->t[*whole]);
+    pol_bytes_free(&h);
+    return s < 0 || !same ? s : pol_st_cut(w, *whole);
+}
+
+pol_status pol_st_resume(pol_context *ctx, const char *path, const pol_st_tensor *t, int64_t n,
+                         const pol_st_metadata *metadata, int64_t n_metadata, int64_t *whole, pol_st_writer **out)
+{
+    pol_st_writer *w = NULL;
+    pol_status s = POL_OK;
+    for (int64_t i = 0; s == POL_OK && i < n; i++)
+        if (t[i].dtype != POL_F32)
+            s = pol_fail(ctx, POL_EARG, "tensor '%s' of a file that grows is not f32", t[i].name);
+    if (s == POL_OK)
+        s = new_writer(ctx, path, t, n, UINT64_MAX, &w);
+    if (s == POL_OK) {
+        w->grows = true;
+        w->metadata = metadata;
+        w->n_metadata = n_metadata;
+        s = take_up(w, whole);
+    }
+    return hand_over(w, s, out);
+}
+
+static uint64_t place_of(const pol_st_writer *w, int64_t tensor)
+{
+    uint64_t at = w->data_at;
+    for (int64_t i = 0; i < tensor; i++)
+        at += bytes(&w->t[i]);
+    return at;
+}
+
+pol_status pol_st_read_back(pol_st_writer *w, int64_t i, float *values)
+{
+    if (i < 0 || i >= w->current)
+        return pol_fail(w->ctx, POL_EARG, "tensor %lld of %lld that are written", (long long)i, (long long)w->current);
+    return pol_outfile_read(&w->file, place_of(w, i), values, (size_t)bytes(&w->t[i]));
+}
+
+pol_status pol_st_cut(pol_st_writer *w, int64_t i)
+{
+    POL_TRY(pol_outfile_cut(&w->file, place_of(w, i)));
+    w->current = i;
+    w->left = i < w->n ? count(&w->t[i]) : 0;
+    return POL_OK;
+}
+
+pol_status pol_st_sync(pol_st_writer *w) { return pol_outfile_sync(&w->file); }
 
 static pol_status refuse(const pol_st_writer *w, float value)
 {
@@ -206,7 +312,7 @@ static pol_status next_tensor(pol_st_writer *w)
 {
     const int32_t shard = w->shard_of[w->current++];
     const bool last = w->current == w->n;
-    if (last || w->shard_of[w->current] != shard)
+    if (!w->grows && (last || w->shard_of[w->current] != shard))
         POL_TRY(pol_outfile_commit(&w->file));
     if (last)
         return POL_OK;
@@ -230,6 +336,8 @@ pol_status pol_st_finish(pol_st_writer *w)
     pol_status s = POL_OK;
     if (w->current < w->n)
         s = pol_fail(w->ctx, POL_EARG, "tensor '%s' lacks %lld values", w->t[w->current].name, (long long)w->left);
+    else if (w->grows)
+        s = pol_outfile_commit(&w->file);
     else if (w->n_shards > 1)
         s = write_index(w);
     pol_st_abort(w); /* every file is in place: this only frees */
@@ -240,7 +348,10 @@ void pol_st_abort(pol_st_writer *w)
 {
     if (!w)
         return;
-    pol_outfile_abort(&w->file);
+    if (w->grows)
+        pol_outfile_leave(&w->file);
+    else
+        pol_outfile_abort(&w->file);
     pol_free(w->ctx, w->dir);
     pol_free(w->ctx, w->t);
     pol_free(w->ctx, w->shard_of);

@@ -24,6 +24,7 @@ struct pol_safetensors {
     int32_t n_files, cap_files;
     pol_safetensors_tensor *tensors; /* by name */
     int64_t n_tensors, cap_tensors;
+    json_t *metadata; /* of the first file; NULL: none */
 };
 
 /* ---- one header ---- */
@@ -183,6 +184,8 @@ static pol_status read_header(pol_safetensors *st, int32_t file)
     POL_TRY(s);
     s = json_is_object(header) ? read_records(st, file, header, sizeof n + n)
                                : pol_fail(st->ctx, POL_EFORMAT, "%s: header is not a JSON object", f->name);
+    if (file == 0)
+        st->metadata = json_incref(json_object_get(header, "__metadata__"));
     json_decref(header);
     return s;
 }
@@ -243,6 +246,14 @@ pol_status pol_safetensors_parse(pol_context *ctx, const char *name, const void 
     st->files[0] = (data_file){.name = pol_strdup(ctx, name), .data = data, .size = n};
     st->n_files = 1;
     return finish(st, st->files[0].name ? read_header(st, 0) : POL_ENOMEM, out);
+}
+
+pol_status pol_safetensors_open_file(pol_context *ctx, const char *path, pol_safetensors **out)
+{
+    pol_safetensors *st;
+    *out = NULL;
+    POL_TRY(new_files(ctx, 1, &st));
+    return finish(st, add_file(st, path), out);
 }
 
 /* ---- shards ---- */
@@ -347,6 +358,7 @@ void pol_safetensors_close(pol_safetensors *st)
         pol_map_close(&st->files[i].map);
         pol_free(st->ctx, st->files[i].name);
     }
+    json_decref(st->metadata);
     pol_free(st->ctx, st->files);
     pol_free(st->ctx, st);
 }
@@ -366,6 +378,11 @@ static int name_order(const void *name, const void *t)
 const pol_safetensors_tensor *pol_safetensors_find(const pol_safetensors *st, const char *name)
 {
     return st->n_tensors ? bsearch(name, st->tensors, (size_t)st->n_tensors, sizeof *st->tensors, name_order) : NULL;
+}
+
+const char *pol_safetensors_metadata(const pol_safetensors *st, const char *key)
+{
+    return json_string_value(json_object_get(st->metadata, key));
 }
 
 const char *pol_safetensors_file_name(const pol_safetensors *st, int32_t file) { return st->files[file].name; }

@@ -23,6 +23,8 @@ typedef struct pol_safetensors_tensor {
 
 /* model.safetensors of the folder, else the shards of model.safetensors.index.json. On success *out is yours. */
 pol_status pol_safetensors_open(pol_context *ctx, const char *dir, pol_safetensors **out);
+/* One file by its path. */
+pol_status pol_safetensors_open_file(pol_context *ctx, const char *path, pol_safetensors **out);
 /* One file in memory. `data` is borrowed and must outlive *out; `name` stands for the file in messages. */
 pol_status pol_safetensors_parse(pol_context *ctx, const char *name, const void *data, size_t n, pol_safetensors **out);
 void pol_safetensors_close(pol_safetensors *st); /* takes NULL */
@@ -30,6 +32,9 @@ void pol_safetensors_close(pol_safetensors *st); /* takes NULL */
 /* Tensors in the order of their names; NULL outside or where there is none of that name. */
 const pol_safetensors_tensor *pol_safetensors_at(const pol_safetensors *st, int64_t i);
 const pol_safetensors_tensor *pol_safetensors_find(const pol_safetensors *st, const char *name);
+
+/* What the header of the first file says of itself, "__metadata__"; NULL where that has no text of this key. */
+const char *pol_safetensors_metadata(const pol_safetensors *st, const char *key);
 
 const char *pol_safetensors_file_name(const pol_safetensors *st, int32_t file);
 const uint8_t *pol_safetensors_file_data(const pol_safetensors *st, int32_t file); /* the whole file */

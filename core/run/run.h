@@ -13,6 +13,7 @@
 #define POL_RUN_MASK "mask.json"
 #define POL_RUN_INITIAL "initial-mask.json"
 #define POL_RUN_CHECKPOINT "checkpoint.bin"
+#define POL_RUN_REPAIRED "repaired.safetensors"
 
 /* The folder of a run, in which this process alone works. */
 typedef struct pol_run_folder {

@@ -8,10 +8,11 @@
  *          would add here:
  *              Y = r (x_d - x) + (1 - r) X_all W_all
  *              W <- W + (X^T X + damping mean(diag) I)^-1 X^T (Y - X W)
- *          r = 1/2 is definition "half" (half of what makes the stream dense again), r = 0 "local". Both are tried, the
- * one that does better on held-out calibration text is kept. BIAS   a constant a block: the mean over tokens of what
- * the removed inputs contributed in the dense model (An et al. 2023, arXiv 2312.11983). Cheap; the model then has
- * output biases.
+ *          r = 1/2 is definition "half" (half of what makes the stream dense again), r = 0 "local". Both are tried,
+ *          the one that does better on held-out calibration text is kept. A block that is whole stays as it is under
+ *          "local", and is solved like any other under "half".
+ *   BIAS   a constant a block: the mean over tokens of what the removed inputs contributed in the dense model (An et
+ *          al. 2023, arXiv 2312.11983). Cheap; the model then has output biases.
  *
  * Only weights change in RIDGE, so the repaired model has the shape of the masked one.
  */
@@ -45,6 +46,25 @@ typedef struct pol_repair_settings {
 POL_API void pol_repair_defaults(pol_repair_settings *o);
 /* POL_EARG naming setting and value. */
 POL_API pol_status pol_repair_check(pol_context *ctx, const pol_repair_settings *o);
+
+/* What came of a repair. */
+typedef struct pol_repair_outcome {
+    bool known;
+    pol_repair_kind kind;     /* NONE: nothing that was tried did better than the mask alone */
+    pol_repair_target target; /* of RIDGE: the one that did best */
+    double masked;            /* held-out loss of the mask alone; NaN: not judged */
+    double
+        held_out[POL_REPAIR_TARGETS]; /* of what was tried, by target, of BIAS the first; NaN: not tried, not judged */
+    int64_t sequences;                /* of the calibration text that were looked at */
+    int64_t passes;                   /* forward sequences spent on that; a pass of all blocks counts once */
+    double seconds;
+} pol_repair_outcome;
+
+/* Repaired weights of a run, in a file of their own beside its mask; opened with a pol_target (run.h). */
+typedef struct pol_repaired pol_repaired;
+enum { POL_REPAIRED_TEXT_BYTES = 64 };
+/* For people: "ridge, target half, inputs re-fitted". Returns its buffer. */
+POL_API const char *pol_repaired_text(const pol_repaired *r, char buf[POL_REPAIRED_TEXT_BYTES]);
 
 #ifdef __cplusplus
 }
