@@ -1,8 +1,8 @@
-/* settings.c - the two presets, and what settings may be. */
+/* settings.c - the presets, and what settings may be. */
 #include <math.h>
 
 #include "core/base/base.h"
-#include "pollard/learn.h"
+#include "pollard/allocation.h"
 
 enum { MAX_MASKS = 4096, MAX_SEQUENCES_PER_MASK = 1 << 20, MAX_WINDOW = 1 << 20 };
 
@@ -17,6 +17,8 @@ const char *const pol_score_names[] = {[POL_SCORE_SQRT] = "sqrt", [POL_SCORE_TEX
 const char *const pol_schedule_names[] = {
     [POL_SCHEDULE_COSINE] = "cosine", [POL_SCHEDULE_LINEAR] = "linear", [POL_SCHEDULE_CONSTANT] = "constant", NULL};
 
+const char *const pol_advantage_names[] = {
+    [POL_ADVANTAGE_RANK] = "rank", [POL_ADVANTAGE_NORMALISED] = "normalised", NULL};
 const char *const pol_purpose_names[] = {
     [POL_PURPOSE_INIT] = "initialisation", [POL_PURPOSE_LEARN] = "learning", [POL_PURPOSE_HELD_OUT] = "held_out",
     [POL_PURPOSE_EVAL] = "evaluation",     [POL_PURPOSE_REPAIR] = "repair",  NULL};
@@ -61,6 +63,20 @@ void pol_learn_reference(int64_t steps, pol_learn_settings *out)
     };
 }
 
+void pol_allocation_defaults(pol_allocation_settings *o)
+{
+    *o = (pol_allocation_settings){
+        .candidates = 16,
+        .sequences_per_candidate = 1,
+        .spread_channels = 0.10,
+        .spread_groups = 0.20,
+        .spread_least = 0.6,
+        .spread_end = 0.3,
+        .learning_rate = 3.0,
+        .seed = 42,
+    };
+}
+
 static pol_status check_range(pol_context *ctx, const char *name, int64_t value, int64_t lo, int64_t hi)
 {
     if (value < lo || value > hi)
@@ -91,4 +107,29 @@ pol_status pol_learn_check(pol_context *ctx, const pol_learn_settings *o)
     if (!(o->smin >= 0 && o->smin < 0.5))
         return pol_fail(ctx, POL_EARG, "settings: smin: %g is outside [0, 0.5)", o->smin);
     return POL_OK;
+}
+
+/* (0, most]; false for NaN */
+static pol_status check_positive(pol_context *ctx, const char *name, double value, double most)
+{
+    if (value > 0.0 && value <= most)
+        return POL_OK;
+    return pol_fail(ctx, POL_EARG, "settings: %s: %g is not above 0 and at most %g", name, value, most);
+}
+
+pol_status pol_allocation_check(pol_context *ctx, const pol_allocation_settings *o)
+{
+    POL_TRY(check_range(ctx, "candidates", o->candidates, 2, MAX_MASKS));
+    if (o->candidates % 2)
+        return pol_fail(ctx, POL_EARG, "settings: candidates: %d is odd, but each draw has its mirror image",
+                        o->candidates);
+    POL_TRY(check_range(ctx, "sequences_per_candidate", o->sequences_per_candidate, 1, MAX_SEQUENCES_PER_MASK));
+    POL_TRY(check_range(ctx, "advantage", o->advantage, POL_ADVANTAGE_RANK, POL_ADVANTAGE_NORMALISED));
+    POL_TRY(check_positive(ctx, "spread_channels", o->spread_channels, 1.0));
+    POL_TRY(check_positive(ctx, "spread_groups", o->spread_groups, 1.0));
+    if (!(o->spread_least >= 0.0 && isfinite(o->spread_least)))
+        return pol_fail(ctx, POL_EARG, "settings: spread_least: %g is not 0 or more", o->spread_least);
+    POL_TRY(check_positive(ctx, "spread_end", o->spread_end, 1.0));
+    POL_TRY(check_positive(ctx, "learning_rate", o->learning_rate, 1e3));
+    return check_range(ctx, "steps", o->steps, 1, MAX_PASSES / o->candidates / o->sequences_per_candidate);
 }

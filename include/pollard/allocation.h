@@ -39,9 +39,20 @@ POL_API pol_status pol_shape_check(const pol_shape_rules *r);
  * to 1, nothing. Depends on its arguments alone. */
 POL_API pol_status pol_shape_round(const pol_shape_rules *r, const double *want, int64_t *count);
 
+/* What a candidate's loss counts for: RANK: its rank among the step's K over K - 1, less one half; equal losses share
+ * the mean of their ranks. NORMALISED: (loss - mean) / (sd sqrt(12)), sd the running deviation of learn.h; as large as
+ * RANK on average, so that one learning rate serves both. */
 typedef enum pol_advantage { POL_ADVANTAGE_RANK = 0, POL_ADVANTAGE_NORMALISED } pol_advantage;
 POL_API extern const char *const pol_advantage_names[]; /* "rank", "normalised", NULL */
 
+/* Step t of T has f = t / T. Its candidates are mean +- sigma z on the budget (pol_shape_round), with
+ *     sigma = spread (1 - (1 - spread_end) f)
+ *     z     Gaussian, such that the first order of what mean + sigma z costs is what the mean costs
+ * and their advantages A_k move
+ *     mean    by -learning_rate (1 - 0.8 f) mean_k A_k (count_k - mean), then back onto the budget
+ *     spread  of all blocks of a kind, where it is adapted, by the factor
+ *             exp(-rate mean_k,block A_k ((count_k - mean) / sigma)^2), within a factor of 4 of its start
+ */
 typedef struct pol_allocation_settings {
     int32_t candidates;              /* K of a step, even: K / 2 Gaussian draws and their mirror images */
     int32_t sequences_per_candidate; /* nb; all candidates of a step see the same ones */
@@ -54,22 +65,24 @@ typedef struct pol_allocation_settings {
     bool adapt_spread;    /* by the evolution strategy as well */
     int64_t steps;
     uint64_t seed;
-    const pol_deck_part *parts; /* as in pol_learn_settings */
+    const pol_deck_part *parts; /* [n_parts] of the calibration set, borrowed; NULL: one text */
     int64_t n_parts;
 } pol_allocation_settings;
 
-POL_API void pol_allocation_defaults(pol_allocation_settings *o); /* steps are left at 0 */
+/* K = 16 on 1 sequence, rank, spreads 0.10 and 0.20 (0.6 at least) that fall to 0.3, learning rate 3, seed 42; steps
+ * are left at 0. */
+POL_API void pol_allocation_defaults(pol_allocation_settings *o);
 POL_API pol_status pol_allocation_check(pol_context *ctx, const pol_allocation_settings *o);
 
 /* The state of the policy between steps: all that a checkpoint needs. */
 typedef struct pol_allocation_state {
     int64_t next;     /* step to do */
-    double deviation; /* running, of a step's losses */
+    double deviation; /* running, of a step's losses; 0 with ranks */
     double *mean;     /* [2 n_layers] counts, real */
-    double *spread;   /* [2 n_layers] standard deviations before the schedule */
+    double *spread;   /* [2 n_layers] standard deviations before the schedule; 0 where a block's count is fixed */
 } pol_allocation_state;
 
-/* As pol_losses, for counts in place of a mask. */
+/* As pol_losses, for counts in place of a mask. Of candidates of a step that are equal one is asked for. */
 typedef struct pol_allocation_losses {
     pol_status (*look)(void *user, const int64_t *count, const int64_t *index, int64_t n, double *loss);
     pol_status (*settle)(void *user);
@@ -77,25 +90,34 @@ typedef struct pol_allocation_losses {
     void *user;
 } pol_allocation_losses;
 
-typedef struct pol_allocator pol_allocator;
+typedef struct pol_shaper pol_shaper;
 /* `start` [2 n_layers] are the first mean counts (NULL: the budget's share of every block). Rules are copied, what they
- * point to is borrowed. On success *out is yours: pol_allocator_free(). */
-POL_API pol_status pol_allocator_new(pol_context *ctx, const pol_allocation_settings *o, const pol_shape_rules *r,
-                                     const double *start, int64_t n_sequences, const pol_allocation_losses *losses,
-                                     pol_allocator **out);
-POL_API void pol_allocator_free(pol_allocator *a); /* takes NULL */
+ * point to is borrowed. On success *out is yours: pol_shaper_free(). */
+POL_API pol_status pol_shaper_new(pol_context *ctx, const pol_allocation_settings *o, const pol_shape_rules *r,
+                                  const double *start, int64_t n_sequences, const pol_allocation_losses *losses,
+                                  pol_shaper **out);
+POL_API void pol_shaper_free(pol_shaper *a); /* takes NULL */
 /* One step: candidates, their losses, mean and spread moved. As pol_trainer_step() where it fails or is stopped.
  * report->grad_norm is the length of the mean's move in spreads; mean_entropy that of the Gaussians, nats a variable.
  */
-POL_API pol_status pol_allocator_step(pol_allocator *a, pol_step_report *report);
-POL_API int64_t pol_allocator_next(const pol_allocator *a);
-POL_API const pol_allocation_state *pol_allocator_state(const pol_allocator *a); /* lives as long as `a` */
-POL_API pol_status pol_allocator_set(pol_allocator *a,
-                                     const pol_allocation_state *s); /* refuses what no run can be in */
+POL_API pol_status pol_shaper_step(pol_shaper *a, pol_step_report *report);
+POL_API int64_t pol_shaper_next(const pol_shaper *a);
+POL_API const pol_allocation_state *pol_shaper_state(const pol_shaper *a); /* lives as long as `a` */
+/* POL_EARG for a state that no run of these settings and rules can be in; then `a` is as before. */
+POL_API pol_status pol_shaper_set(pol_shaper *a, const pol_allocation_state *s);
 /* The mean's own counts: the mask that the policy stands for. */
-POL_API pol_status pol_allocator_counts(const pol_allocator *a, int64_t *count);
+POL_API void pol_shaper_counts(pol_shaper *a, int64_t *count);
 /* Probability that the unit of rank r (0 = kept longest) of a block is kept: of the count's Gaussian. */
 POL_API double pol_allocation_probability(double mean, double spread, int64_t rank);
+
+/* What the mean keeps, by kind (GROUP, CHANNEL), for logs. */
+typedef struct pol_allocation_stats {
+    double kept[2];           /* share of the kind's units */
+    double least[2], most[2]; /* share of a block's, over the blocks that have any */
+    double spread[2];         /* of a step now, as a share of a block's units, mean over the blocks that vary */
+    int64_t candidates[2];    /* of the last step: made, and different from each other; 0 before the first */
+} pol_allocation_stats;
+POL_API void pol_shaper_stats(const pol_shaper *a, pol_allocation_stats *out);
 
 #ifdef __cplusplus
 }
