@@ -30,6 +30,8 @@ typedef struct op_spec {
 
 static int64_t terms_C(const op_case *c) { return c->C; }
 static int64_t terms_N(const op_case *c) { return c->N; }
+/* What a call adds is a sum in f32 of so many terms; adding it to the pair takes nothing off. */
+static int64_t terms_rows(const op_case *c) { return pol_min_i64(c->T, POL_GRAM_ROWS); }
 /* Errors of gate and of up, which come to at most 2.3 times as much in their product: the square of that. */
 static int64_t terms_gate_up(const op_case *c) { return 6 * c->C; }
 
@@ -55,12 +57,20 @@ static double max_of(const op_spec *spec, const op_case *c, double u)
     return spec->max + (spec->terms ? 6 * sqrt(nmse_in_f32(spec, c, u)) : 0) + spec->rms * u;
 }
 
+/* Of terms of one sign what each step cuts off adds up, e of the sum so far and at most twice that: by how much that
+ * makes an element too small, relative to it. */
+static double cut_off(const op_spec *spec, const op_case *c, double u)
+{
+    return spec->terms && u > 0 ? 0x1p-24 * (double)((spec->terms(c) + 7) / 8) : 0;
+}
+
 static int64_t out_TC(const op_case *c) { return c->T * c->C; }
 static int64_t out_TN(const op_case *c) { return c->T * c->N; }
 static int64_t out_qkv(const op_case *c) { return c->T * c->G * (c->g + 2) * c->D; }
 static int64_t out_ctx(const op_case *c) { return c->T * c->G * c->g * c->D; }
 static int64_t out_padded(const op_case *c) { return c->T * c->padded; }
-static int64_t out_T(const op_case *c) { return c->T; }
+static int64_t out_Tk(const op_case *c) { return c->T * c->k; }
+static int64_t out_moments(const op_case *c) { return c->N * (c->N + c->M); }
 static int64_t out_units(const op_case *c) { return c->N * c->C; }
 static int64_t out_2N(const op_case *c) { return 2 * c->N; }
 
@@ -155,14 +165,14 @@ static void run_project_swiglu(rig *r, const op_case *c, double *out)
 
 static void run_nll(rig *r, const op_case *c, double *out)
 {
-    pol_nll_args a = {.T = c->T, .k = 1, .C = c->C, .V = c->V, .slice = c->slice};
+    pol_nll_args a = {.T = c->T, .k = c->k, .C = c->C, .V = c->V, .slice = c->slice};
     a.x = rig_acts(r, c->T * c->C, 1);
     a.w = rig_weights(r, c->V, c->C, 3 / sqrt((double)c->C));
-    a.target = rig_ids(r, c->T, -1, (int32_t)c->V - 1);
-    a.nll = rig_normal(r, POL_F32, c->T, 9);
+    a.target = rig_ids(r, c->T * c->k, -1, (int32_t)c->V - 1);
+    a.nll = rig_normal(r, POL_F32, c->T * c->k, 9);
     a.scratch = rig_normal(r, POL_F32, pol_nll_scratch(r->be, c->T, c->C, c->slice), 9);
     assert_ok(r->ctx, pol_nll(r->be, &a));
-    rig_read(r, a.nll, c->T, out);
+    rig_read(r, a.nll, c->T * c->k, out);
 }
 
 static void run_swap_units(rig *r, const op_case *c, double *out)
@@ -193,6 +203,36 @@ static void run_activation_stats(rig *r, const op_case *c, double *out)
     rig_read(r, a.sumsq, c->N, out + c->N);
 }
 
+/* The value of a pair of matrices [n, columns]; of a triangle no more than is meant. */
+static void read_pair(rig *r, pol_view pair, int64_t n, int64_t columns, bool triangle, double *out)
+{
+    double *low = calloc((size_t)(n * columns) + 1, sizeof *low);
+    assert_non_null(low);
+    rig_read(r, pair, n * columns, out);
+    rig_read(r, (pol_view){pair.buf, pair.at + n * columns}, n * columns, low);
+    for (int64_t i = 0; i < n * columns; i++)
+        out[i] = triangle && i % columns > i / columns ? 0 : out[i] + low[i];
+    free(low);
+}
+
+/* `calls` of them one after the other, on top of a pair that is there. */
+static void run_gram(rig *r, const op_case *c, double *out)
+{
+    pol_gram_args a = {.T = c->T, .N = c->N, .M = c->M};
+    a.x = rig_acts(r, c->T * c->N, 1);
+    a.a = rig_normal(r, POL_F32, 2 * c->N * c->N, 1);
+    if (c->M) {
+        a.y = rig_normal(r, POL_F32, c->T * c->M, 2);
+        a.b = rig_normal(r, POL_F32, 2 * c->N * c->M, 1);
+    }
+    a.scratch = rig_normal(r, POL_F32, pol_gram_scratch(r->be, c->T, c->N, c->M), NAN);
+    for (int64_t i = 0; i < c->calls; i++)
+        assert_ok(r->ctx, pol_gram(r->be, &a));
+    read_pair(r, a.a, c->N, c->N, true, out);
+    if (c->M)
+        read_pair(r, a.b, c->N, c->M, false, out + c->N * c->N);
+}
+
 static const op_spec specs[] = {
     {"embed", out_TC, run_embed, 0, 0, 0, 0, NULL},
     {"rmsnorm", out_TC, run_rmsnorm, 1e-12, 1e-5, 1, 0, NULL},
@@ -202,9 +242,10 @@ static const op_spec specs[] = {
     {"rope", out_qkv, run_rope, 1e-13, 1e-6, 1, 0, NULL},
     {"attention", out_ctx, run_attention, 1e-12, 1e-5, 2, 6, NULL},
     {"swiglu", out_padded, run_swiglu, 1e-13, 5e-6, 1, 0, NULL},
-    {"nll", out_T, run_nll, 1e-12, 3e-6, 0, 0, NULL},
+    {"nll", out_Tk, run_nll, 1e-12, 3e-6, 0, 0, NULL},
     {"swap_units", out_units, run_swap_units, 0, 0, 0, 0, NULL},
     {"activation_stats", out_2N, run_activation_stats, 1e-12, 1e-5, 0, 0, NULL},
+    {"gram", out_moments, run_gram, 1e-14, 1e-5, 0, 0, terms_rows},
 };
 
 const op_case op_cases[] = {
@@ -261,13 +302,17 @@ const op_case op_cases[] = {
     {"swiglu", .T = 9, .kept = 77, .padded = 77},
     {"swiglu", .T = 9, .kept = 77, .padded = 96},
     {"swiglu", .T = 33, .kept = 1537, .padded = 1600},
-    {"nll", .T = 1, .C = 8, .V = 1, .slice = 1},
-    {"nll", .T = 9, .C = 33, .V = 101, .slice = 1},
-    {"nll", .T = 9, .C = 33, .V = 101, .slice = 7},
-    {"nll", .T = 64, .C = 64, .V = 1000, .slice = 1000},
-    {"nll", .T = 33, .C = 16, .V = 5003, .slice = 2048},
-    {"nll", .T = 3, .C = 8, .V = 50257, .slice = 60000},
-    {"nll", .T = 5, .C = 8, .V = 50257, .slice = 4096},
+    {"nll", .T = 1, .k = 1, .C = 8, .V = 1, .slice = 1},
+    {"nll", .T = 9, .k = 1, .C = 33, .V = 101, .slice = 1},
+    {"nll", .T = 9, .k = 1, .C = 33, .V = 101, .slice = 7},
+    {"nll", .T = 64, .k = 1, .C = 64, .V = 1000, .slice = 1000},
+    {"nll", .T = 33, .k = 1, .C = 16, .V = 5003, .slice = 2048},
+    {"nll", .T = 3, .k = 1, .C = 8, .V = 50257, .slice = 60000},
+    {"nll", .T = 5, .k = 1, .C = 8, .V = 50257, .slice = 4096},
+    {"nll", .T = 7, .k = 2, .C = 16, .V = 3, .slice = 2},
+    {"nll", .T = 33, .k = 5, .C = 33, .V = 1001, .slice = 300},
+    {"nll", .T = 17, .k = 64, .C = 24, .V = 100, .slice = 7},
+    {"nll", .T = 2, .k = 64, .C = 8, .V = 50257, .slice = 4096},
     {"swap_units", .C = 1, .N = 2, .pairs = 1},
     {"swap_units", .C = 5, .N = 9, .pairs = 0},
     {"swap_units", .C = 5, .N = 9, .pairs = 4},
@@ -278,6 +323,15 @@ const op_case op_cases[] = {
     {"activation_stats", .T = 1000, .N = 7},
     {"activation_stats", .T = 65, .N = 389},
     {"activation_stats", .T = 8192, .N = 5},
+    {"gram", .T = 1, .N = 1, .calls = 1},
+    {"gram", .T = 5, .N = 0, .calls = 1},
+    {"gram", .T = 13, .N = 7, .M = 3, .calls = 3},
+    {"gram", .T = 100, .N = 259, .M = 67, .calls = 2},
+    {"gram", .T = 65, .N = 33, .M = 301, .calls = 1},
+    {"gram", .T = 1027, .N = 65, .M = 5, .calls = 1},
+    {"gram", .T = 2500, .N = 17, .calls = 2},
+    {"gram", .T = 9, .N = 1100, .M = 2, .calls = 1},
+    {"gram", .T = 3, .N = 2, .M = 1, .calls = 1000},
 };
 const size_t n_op_cases = POL_COUNT(op_cases);
 
@@ -311,7 +365,8 @@ static const char *case_text(const op_case *c, char *out, size_t size)
         int64_t value;
     } d[] = {{"T", c->T},           {"S", c->S},         {"C", c->C},         {"N", c->N},       {"G", c->G},
              {"g", c->g},           {"D", c->D},         {"V", c->V},         {"kept", c->kept}, {"padded", c->padded},
-             {"window", c->window}, {"slice", c->slice}, {"pairs", c->pairs}, {"bias", c->bias}};
+             {"window", c->window}, {"slice", c->slice}, {"pairs", c->pairs}, {"bias", c->bias}, {"k", c->k},
+             {"M", c->M},           {"calls", c->calls}};
     int n = snprintf(out, size, "%s", c->op);
     for (size_t i = 0; i < POL_COUNT(d); i++)
         if (d[i].value)
@@ -324,10 +379,11 @@ void check_case(const op_case *c, pol_backend *be, pol_backend *reference)
     const op_spec *spec = spec_of(c->op);
     const int64_t n = spec->outputs(c);
     const double u = roundoff(be->act_dtype);
+    const double own = spec->own * u + cut_off(spec, c, u);
     double *want = run(spec, c, reference, be), *got = run(spec, c, be, be);
     double error = 0, energy = 0, worst = 0;
     for (int64_t i = 0; i < n; i++) {
-        const double e = fabs(got[i] - want[i]), beyond = e - spec->own * u * fabs(want[i]);
+        const double e = fabs(got[i] - want[i]), beyond = e - own * fabs(want[i]);
         error += e * e;
         energy += want[i] * want[i];
         worst = beyond > worst || isnan(beyond) ? beyond : worst;

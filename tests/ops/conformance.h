@@ -8,7 +8,7 @@
 typedef struct op_case {
     const char *op;
     int64_t T, S, C, N, G, g, D, V;
-    int64_t kept, padded, window, slice, pairs;
+    int64_t kept, padded, window, slice, pairs, k, M, calls;
     bool bias;
 } op_case;
 

@@ -442,6 +442,52 @@ static void test_stats_of_counting_rows(void **state)
     rig_close(&r);
 }
 
+/* Element i of a row of small whole numbers, and of a row 2^15 times as large as the first of them. */
+static float small_number(int64_t i, float old) { return (void)old, (float)(i % 7 - 3); }
+static float large_number(int64_t i, float old) { return i < 1 ? 0x1p15f : small_number(i, old); }
+
+/* Whole numbers, whose sums are exact as long as nothing is lost: 2^30 first, then a thousand calls that add a few
+ * units each, less than half of what a float of that size can tell apart. */
+static void test_gram_keeps_small_terms(void **state)
+{
+    (void)state;
+    enum { N = 5, M = 3, T = 3, CALLS = 1000 };
+    double pair[2 * N * N];
+    rig r = rig_open(be);
+    const pol_view large = rig_zero(&r, be->act_dtype, N), small = rig_zero(&r, be->act_dtype, T * N);
+    const pol_view large_y = rig_zero(&r, POL_F32, M), small_y = rig_zero(&r, POL_F32, T * M);
+    pol_gram_args a = {.x = large,
+                       .y = large_y,
+                       .a = rig_zero(&r, POL_F32, 2 * N * N),
+                       .b = rig_zero(&r, POL_F32, 2 * N * M),
+                       .scratch = rig_zero(&r, POL_F32, pol_gram_scratch(be, T, N, M)),
+                       .T = 1,
+                       .N = N,
+                       .M = M};
+    edit(&r, large, N, large_number);
+    edit(&r, large_y, M, large_number);
+    edit(&r, small, T * N, small_number);
+    edit(&r, small_y, T * M, small_number);
+    assert_ok(ctx, pol_gram(be, &a));
+    a.x = small;
+    a.y = small_y;
+    a.T = T;
+    for (int i = 0; i < CALLS; i++)
+        assert_ok(ctx, pol_gram(be, &a));
+    for (int cross = 0; cross < 2; cross++) {
+        const int columns = cross ? M : N;
+        rig_read(&r, cross ? a.b : a.a, 2 * N * columns, pair);
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < columns && (cross || j <= i); j++) {
+                double want = (double)large_number(i, 0) * large_number(j, 0);
+                for (int t = 0; t < T; t++)
+                    want += CALLS * (double)small_number(t * N + i, 0) * small_number(t * columns + j, 0);
+                assert_true(pair[i * columns + j] + pair[(N + i) * columns + j] == want);
+            }
+    }
+    rig_close(&r);
+}
+
 /* Whoever makes scratch for the largest pass may run any smaller one in it. */
 static void test_scratch_never_falls(void **state)
 {
@@ -462,6 +508,9 @@ static void test_scratch_never_falls(void **state)
         assert_true(pol_nll_scratch(be, small, 64, 1000) <= pol_nll_scratch(be, large, 64, 1000));
         assert_true(pol_nll_scratch(be, 64, small, 1000) <= pol_nll_scratch(be, 64, large, 1000));
         assert_true(pol_nll_scratch(be, 64, 64, small) <= pol_nll_scratch(be, 64, 64, large));
+        assert_true(pol_gram_scratch(be, small, 64, 64) <= pol_gram_scratch(be, large, 64, 64));
+        assert_true(pol_gram_scratch(be, 64, small, 64) <= pol_gram_scratch(be, 64, large, 64));
+        assert_true(pol_gram_scratch(be, 64, 64, small - 1) <= pol_gram_scratch(be, 64, 64, large));
     }
 }
 
@@ -481,7 +530,7 @@ int check_identities(const char *name, pol_backend *backend)
         cmocka_unit_test(test_swiglu_odd_part),        cmocka_unit_test(test_nll_uniform),
         cmocka_unit_test(test_nll_is_a_distribution),  cmocka_unit_test(test_nll_mean),
         cmocka_unit_test(test_nan_comes_through),      cmocka_unit_test(test_stats_of_counting_rows),
-        cmocka_unit_test(test_scratch_never_falls),
+        cmocka_unit_test(test_gram_keeps_small_terms), cmocka_unit_test(test_scratch_never_falls),
     };
     be = backend;
     ctx = be->ctx;

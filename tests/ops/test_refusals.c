@@ -213,6 +213,11 @@ static void test_swiglu_and_nll(void **state)
                       .slice = 3};
     assert_ok(ctx, pol_nll(be, &b));
     REFUSED(pol_nll, b, slice = 0, POL_EARG, "nll: slice");
+    REFUSED(pol_nll, b, k = 0, POL_EARG, "nll: k: 0 is below 1");
+    REFUSED(pol_nll, b, k = 65, POL_EARG, "nll: k: 65 targets a token are above 64");
+    REFUSED(pol_nll, b, k = 4, POL_ESHAPE, "nll: nll: 8 elements");
+    b.nll = rig_zero(&r, POL_F32, 8);
+    REFUSED(pol_nll, b, k = 4, POL_ESHAPE, "nll: target: 8 elements");
     REFUSED(pol_nll, b, slice = 9, POL_ESHAPE, "nll: scratch");
     REFUSED(pol_nll, b, V = 9, POL_ESHAPE, "nll: w");
     REFUSED(pol_nll, b, target = b.nll, POL_ESHAPE, "nll: target: element type");
@@ -262,6 +267,139 @@ static void test_swap_and_stats(void **state)
     REFUSED(pol_activation_stats, b, T = 9, POL_ESHAPE, "activation_stats: x");
     REFUSED(pol_activation_stats, b, N = -1, POL_EARG, "activation_stats: N");
     rig_close(&r);
+}
+
+static void test_gram(void **state)
+{
+    (void)state;
+    enum { T = 2, N = 3, M = 4 };
+    rig r = rig_open(be);
+    pol_gram_args a = {.a = rig_zero(&r, POL_F32, 2 * N * N),
+                       .b = rig_zero(&r, POL_F32, 2 * N * M),
+                       .x = rig_zero(&r, POL_F32, T * N),
+                       .y = rig_zero(&r, POL_F32, T * M),
+                       .scratch = rig_zero(&r, POL_F32, pol_gram_scratch(be, T, N, M)),
+                       .T = T,
+                       .N = N,
+                       .M = M};
+    assert_ok(ctx, pol_gram(be, &a));
+    REFUSED(pol_gram, a, T = 0, POL_EARG, "gram: T: 0 is below 1");
+    REFUSED(pol_gram, a, N = -1, POL_EARG, "gram: N");
+    REFUSED(pol_gram, a, M = -1, POL_EARG, "gram: M");
+    REFUSED(pol_gram, a, M = 0, POL_EARG, "gram: b, y, M: given, given, 0: all of a cross product or none");
+    REFUSED(pol_gram, a, b.buf = NULL, POL_EARG, "gram: b, y, M: none, given, 4");
+    REFUSED(pol_gram, a, y.buf = NULL, POL_EARG, "gram: b, y, M: given, none, 4");
+    REFUSED(pol_gram, a, T = 9, POL_ESHAPE, "gram: x: 27 elements");
+    REFUSED(pol_gram, a, x = rig_zero(&r, POL_F32, 5 * N); changed.T = 5, POL_ESHAPE, "gram: y: 20 elements");
+    REFUSED(pol_gram, a, M = 6, POL_ESHAPE, "gram: b: 36 elements");
+    REFUSED(pol_gram, a, N = INT64_MAX, POL_ESHAPE, "gram: a");
+    REFUSED(pol_gram, a, a.at = a.a.buf->n - 17, POL_ESHAPE, "gram: a: 18 elements");
+    REFUSED(pol_gram, a, scratch.at = a.scratch.buf->n, POL_ESHAPE, "gram: scratch");
+    REFUSED(pol_gram, a, scratch.buf = NULL, POL_EARG, "gram: scratch: no buffer");
+    REFUSED(pol_gram, a, a = rig_ids(&r, 18, 0, 1), POL_ESHAPE, "gram: a: element type i32, but the op takes f32");
+    REFUSED(pol_gram, a, x = a.a, POL_EARG, "gram: a overlaps x");
+    REFUSED(pol_gram, a, y = a.a, POL_EARG, "gram: a overlaps y");
+    REFUSED(pol_gram, a, y = a.b, POL_EARG, "gram: b overlaps y");
+    REFUSED(pol_gram, a, scratch = a.b, POL_EARG, "gram: b overlaps scratch");
+    pol_gram_args alone = {.a = a.a, .x = a.x, .scratch = a.scratch, .T = T, .N = N};
+    assert_ok(ctx, pol_gram(be, &alone));
+    assert_ok(ctx, pol_gram(be, &(pol_gram_args){.T = T, .N = 0})); /* nothing kept: nothing is looked at */
+    rig_close(&r);
+}
+
+static void test_solve_spd(void **state)
+{
+    (void)state;
+    double x[4] = {2, 0, 1, 2}, y[2] = {1, 1};
+    pol_solve_spd_args a = {.N = 2, .M = 1, .a = x, .b = y};
+    REFUSED(pol_solve_spd, a, N = 0, POL_EARG, "solve_spd: N: 0 is below 1");
+    REFUSED(pol_solve_spd, a, M = 0, POL_EARG, "solve_spd: M");
+    REFUSED(pol_solve_spd, a, damping = -1, POL_EARG, "solve_spd: damping: -1");
+    REFUSED(pol_solve_spd, a, damping = NAN, POL_EARG, "solve_spd: damping: ");
+    REFUSED(pol_solve_spd, a, damping = INFINITY, POL_EARG, "solve_spd: damping: inf");
+    REFUSED(pol_solve_spd, a, a = NULL, POL_EARG, "solve_spd: a: no array");
+    REFUSED(pol_solve_spd, a, b = NULL, POL_EARG, "solve_spd: b: no array");
+    REFUSED(pol_solve_spd, a, b = x + 3, POL_EARG, "solve_spd: a overlaps b");
+    REFUSED(pol_solve_spd, a, N = INT64_MAX / 2, POL_ESHAPE, "solve_spd: a: more elements than memory can hold");
+    assert_ok(ctx, pol_solve_spd(be, &a));
+}
+
+static void test_obs_sweep(void **state)
+{
+    (void)state;
+    enum { UNITS = 3, UNIT = 2, N = UNITS * UNIT, C = 2 };
+    double h[N * N] = {0}, error[UNITS];
+    float w[N * C] = {1}, rows[2][N * C], *to[2] = {rows[0], rows[1]};
+    int32_t order[UNITS] = {0, 1, 2}, twice[UNITS] = {2, 1, 2}, outside[UNITS] = {0, 3, 1},
+            negative[UNITS] = {-1, 0, 1};
+    const int64_t level[] = {1, 3}, zero[] = {0, 3}, falling[] = {2, 2}, high[] = {1, 4};
+    float *none[2] = {rows[0], NULL}, *same[2] = {rows[0], rows[0] + UNIT * C - 1}, *in_w[2] = {rows[0], w};
+    for (int i = 0; i < N; i++)
+        h[i * N + i] = 1;
+    pol_obs_sweep_args a = {.n_units = UNITS,
+                            .unit = UNIT,
+                            .C = C,
+                            .block = 1,
+                            .h = h,
+                            .w = w,
+                            .order = order,
+                            .error = error,
+                            .n_levels = 2,
+                            .level = level,
+                            .rows = to};
+    assert_ok(ctx, pol_obs_sweep(be, &a));
+    REFUSED(pol_obs_sweep, a, n_units = 0, POL_EARG, "obs_sweep: n_units: 0 is below 1");
+    REFUSED(pol_obs_sweep, a, n_units = INT64_C(1) << 31, POL_EARG, "obs_sweep: n_units: 2147483648");
+    REFUSED(pol_obs_sweep, a, unit = 0, POL_EARG, "obs_sweep: unit");
+    REFUSED(pol_obs_sweep, a, unit = INT64_MAX / 2, POL_ESHAPE, "obs_sweep: h: more elements than memory can hold");
+    REFUSED(pol_obs_sweep, a, C = 0, POL_EARG, "obs_sweep: C");
+    REFUSED(pol_obs_sweep, a, block = 0, POL_EARG, "obs_sweep: block");
+    REFUSED(pol_obs_sweep, a, damping = -0.5, POL_EARG, "obs_sweep: damping: -0.5");
+    REFUSED(pol_obs_sweep, a, damping = NAN, POL_EARG, "obs_sweep: damping");
+    REFUSED(pol_obs_sweep, a, h = NULL, POL_EARG, "obs_sweep: h: no array");
+    REFUSED(pol_obs_sweep, a, w = NULL, POL_EARG, "obs_sweep: w: no array");
+    REFUSED(pol_obs_sweep, a, order = NULL, POL_EARG, "obs_sweep: order: no array");
+    REFUSED(pol_obs_sweep, a, error = NULL, POL_EARG, "obs_sweep: error: no array");
+    REFUSED(pol_obs_sweep, a, error = h + 1, POL_EARG, "obs_sweep: error overlaps h");
+    REFUSED(pol_obs_sweep, a, n_levels = -1, POL_EARG, "obs_sweep: n_levels");
+    REFUSED(pol_obs_sweep, a, level = NULL, POL_EARG, "obs_sweep: level: no array");
+    REFUSED(pol_obs_sweep, a, rows = NULL, POL_EARG, "obs_sweep: rows: no array");
+    REFUSED(pol_obs_sweep, a, level = zero, POL_EARG, "obs_sweep: level 0: 0 is not between 1 and 3");
+    REFUSED(pol_obs_sweep, a, level = falling, POL_EARG, "obs_sweep: level 1: 2 is not between 3 and 3");
+    REFUSED(pol_obs_sweep, a, level = high, POL_EARG, "obs_sweep: level 1: 4 is not between 2 and 3");
+    REFUSED(pol_obs_sweep, a, rows = none, POL_EARG, "obs_sweep: rows: no array");
+    REFUSED(pol_obs_sweep, a, rows = same, POL_EARG, "obs_sweep: the rows of levels 0 and 1 overlap");
+    REFUSED(pol_obs_sweep, a, rows = in_w, POL_EARG, "obs_sweep: rows overlaps w");
+    a.ordered = true;
+    assert_ok(ctx, pol_obs_sweep(be, &a));
+    REFUSED(pol_obs_sweep, a, order = twice, POL_EARG, "obs_sweep: order: place 2: unit 2 is named twice");
+    REFUSED(pol_obs_sweep, a, order = outside, POL_EARG, "obs_sweep: order: place 1: unit 3 is not one of 3");
+    REFUSED(pol_obs_sweep, a, order = negative, POL_EARG, "obs_sweep: order: place 0: unit -1");
+}
+
+/* A device without them says so. */
+static void test_repair_elsewhere(void **state)
+{
+    (void)state;
+    const pol_ops *const own = be->ops;
+    pol_ops without = *own;
+    without.solve_spd = NULL;
+    without.obs_sweep = NULL;
+    be->ops = &without;
+    double x = 1, y = 1;
+    float w = 1;
+    int32_t order;
+    assert_false(pol_can_repair(be));
+    assert_fails(ctx, pol_solve_spd(be, &(pol_solve_spd_args){.N = 1, .M = 1, .a = &x, .b = &y}), POL_EUNSUPPORTED,
+                 "solve_spd: the cpu backend has none");
+    assert_fails(
+        ctx,
+        pol_obs_sweep(be,
+                      &(pol_obs_sweep_args){
+                          .n_units = 1, .unit = 1, .C = 1, .block = 1, .h = &x, .w = &w, .order = &order, .error = &y}),
+        POL_EUNSUPPORTED, "obs_sweep: the cpu backend has none");
+    be->ops = own;
+    assert_true(pol_can_repair(be));
 }
 
 static void test_buffers(void **state)
@@ -344,6 +482,17 @@ static void test_memory_runs_out(void **state)
     const size_t left = b.left;
     b.left = 0;
     assert_fails(tight, pol_nll(poor, &a), POL_ENOMEM, "no memory for");
+    double h[4] = {1, 0, 0, 1}, error[2];
+    const float w[2] = {1, 2};
+    int32_t order[2];
+    pol_obs_sweep_args sweep = {
+        .n_units = 2, .unit = 1, .C = 1, .block = 1, .h = h, .w = w, .order = order, .error = error};
+    pol_status s = POL_ENOMEM;
+    for (size_t bytes = 0; s != POL_OK; bytes++) { /* wherever it runs out */
+        b.left = bytes;
+        s = pol_obs_sweep(poor, &sweep);
+        assert_true(s == POL_OK || s == POL_ENOMEM);
+    }
     b.left = left;
     rig_close(&r);
     pol_backend_close(poor);
@@ -458,6 +607,19 @@ static void test_table_of_another_version(void **state)
     ops = *be->ops;
     ops.swiglu = NULL;
     assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table lacks swiglu");
+    ops = *be->ops;
+    ops.gram = NULL;
+    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table lacks gram");
+    ops = *be->ops;
+    ops.gram_scratch = NULL;
+    assert_fails(ctx, pol_ops_check(ctx, "old", &ops), POL_EARG, "backend old: its table lacks gram_scratch");
+    ops = *be->ops;
+    ops.solve_spd = NULL;
+    assert_fails(ctx, pol_ops_check(ctx, "half", &ops), POL_EARG, "backend half: its table lacks solve_spd");
+    ops.obs_sweep = NULL;
+    assert_ok(ctx, pol_ops_check(ctx, "without", &ops));
+    ops.solve_spd = be->ops->solve_spd;
+    assert_fails(ctx, pol_ops_check(ctx, "half", &ops), POL_EARG, "backend half: its table lacks obs_sweep");
 }
 
 int main(void)
@@ -470,6 +632,10 @@ int main(void)
         cmocka_unit_test(test_attention_and_rope),
         cmocka_unit_test(test_swiglu_and_nll),
         cmocka_unit_test(test_swap_and_stats),
+        cmocka_unit_test(test_gram),
+        cmocka_unit_test(test_solve_spd),
+        cmocka_unit_test(test_obs_sweep),
+        cmocka_unit_test(test_repair_elsewhere),
         cmocka_unit_test(test_buffers),
         cmocka_unit_test(test_memory_runs_out),
         cmocka_unit_test(test_devices),
