@@ -89,13 +89,13 @@ typedef struct cu_project_swiglu {
 } cu_project_swiglu;
 cudaError_t pol_cu_project_swiglu(cudaStream_t stream, const cu_project_swiglu *a);
 
-/* Folds the logits [T,n] of the ids from `first` on into kept [T,3] (largest, sum of exp, the target's logit); with
- * the last slice nll [T] comes out. */
+/* Folds the logits [T,n] of the ids from `first` on into kept [T,2] (largest, sum of exp) and nll [T,k] (the targets'
+ * logits), which with the last slice becomes what it is called. */
 typedef struct cu_nll {
     float *nll, *kept;
     const float *logits;
     const int32_t *target;
-    int64_t T, first, n;
+    int64_t T, k, first, n;
     bool last;
 } cu_nll;
 cudaError_t pol_cu_nll(cudaStream_t stream, const cu_nll *a);
@@ -124,6 +124,22 @@ typedef struct cu_activation_stats {
     int64_t T, N;
 } cu_activation_stats;
 cudaError_t pol_cu_activation_stats(cudaStream_t stream, const cu_activation_stats *a);
+
+/* parts [3,n]: bf16 whose sum is x [n], the largest first. */
+typedef struct cu_split {
+    cu_bf16 *parts;
+    const float *x;
+    int64_t n;
+} cu_split;
+cudaError_t pol_cu_split(cudaStream_t stream, const cu_split *a);
+
+/* high + low += product [rows, columns], without loss. high, low: `row` elements from one row to the next. */
+typedef struct cu_add_to_pairs {
+    float *high, *low;
+    const float *product;
+    int64_t rows, columns, row;
+} cu_add_to_pairs;
+cudaError_t pol_cu_add_to_pairs(cudaStream_t stream, const cu_add_to_pairs *a);
 
 #ifdef __cplusplus
 }

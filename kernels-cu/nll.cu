@@ -1,6 +1,7 @@
 /* nll.cu - folds the logits of one slice of the vocabulary into what is kept of each token, a block a token, which
- * reads every logit once: the largest so far, the sum over all so far of exp(logit - largest), the target's logit. A
- * larger maximum rescales the sum (Milakov and Gimelshein 2018, arXiv 1805.02867), in a thread as between slices.
+ * reads every logit once: the largest so far, the sum over all so far of exp(logit - largest). A larger maximum
+ * rescales the sum (Milakov and Gimelshein 2018, arXiv 1805.02867), in a thread as between slices. Until the last slice
+ * has been by, nll holds the targets' logits.
  *
  * A logit that is NaN is never the largest, but makes the sum NaN and so the nll; so does one of +inf. One of -inf has
  * no share.
@@ -8,7 +9,7 @@
 #include "kernels-cu/rows.cuh"
 
 enum { NLL_THREADS = 256, WORD = 4, WORD_BYTES = 16, AHEAD = 4 };
-enum { LARGEST, SUM, TARGET, KEPT };
+enum { LARGEST, SUM, KEPT };
 
 struct running {
     float largest, sum;
@@ -65,29 +66,28 @@ static __device__ __forceinline__ running share(const float *logit, int64_t n)
     return r;
 }
 
+/* What was kept is read before the barriers of block_max() and written after them. */
 static __global__ void nll(cu_nll a)
 {
     const shared_array<float> part = shared_memory<float>(0, NLL_THREADS / WARP);
     const float *logit = a.logits + blockIdx.x * a.n;
+    float *kept = a.kept + (int64_t)blockIdx.x * KEPT;
+    const float before = a.first > 0 ? kept[LARGEST] : -INFINITY, sum_before = a.first > 0 ? kept[SUM] : 0.0f;
     const running mine = share(logit, a.n);
-    const float slice_largest = block_max(mine.largest, part);
-    const float slice_sum = block_sum(mine.sum * expf(mine.largest - origin(slice_largest)), part);
-    if (threadIdx.x > 0)
-        return;
-    float *kept = a.kept + (int64_t)blockIdx.x * KEPT, largest = slice_largest, sum = slice_sum, hit = NAN;
-    if (a.first > 0) {
-        largest = fmaxf(largest, kept[LARGEST]);
-        sum = sum * expf(slice_largest - origin(largest)) + kept[SUM] * expf(kept[LARGEST] - origin(largest));
-        hit = kept[TARGET];
+    const float here = block_max(mine.largest, part);
+    const float sum_here = block_sum(mine.sum * expf(mine.largest - origin(here)), part);
+    const float largest = fmaxf(here, before);
+    const float sum = sum_here * expf(here - origin(largest)) + sum_before * expf(before - origin(largest));
+    for (int64_t j = threadIdx.x; j < a.k; j += NLL_THREADS) {
+        float *nll = a.nll + blockIdx.x * a.k + j;
+        const int64_t target = a.target[blockIdx.x * a.k + j], at = target - a.first;
+        const float hit = at >= 0 && at < a.n ? logit[at] : a.first > 0 ? *nll : NAN;
+        *nll = !a.last ? hit : target < 0 ? 0.0f : largest - hit + logf(sum);
     }
-    const int64_t target = a.target[blockIdx.x], at = target - a.first;
-    if (at >= 0 && at < a.n)
-        hit = logit[at];
-    kept[LARGEST] = largest;
-    kept[SUM] = sum;
-    kept[TARGET] = hit;
-    if (a.last)
-        a.nll[blockIdx.x] = target < 0 ? 0.0f : largest - hit + logf(sum);
+    if (threadIdx.x == 0) {
+        kept[LARGEST] = largest;
+        kept[SUM] = sum;
+    }
 }
 
 extern "C" cudaError_t pol_cu_nll(cudaStream_t stream, const cu_nll *a)

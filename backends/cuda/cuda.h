@@ -9,7 +9,7 @@
  *   moves.c     the order between computing and units that change places beside it
  *   pass.c      passes recorded as CUDA graphs
  *   gemm.c      products, by cuBLASLt
- *   ops.c       the ops that are a product or a launch; nll.c and swap.c the others
+ *   ops.c       the ops that are a product or a launch; nll.c, swap.c and gram.c the others
  *   timer.c     device time by op
  *   status.c    codes of CUDA and cuBLAS as sentences
  *
@@ -51,6 +51,7 @@ typedef enum cu_op {
     CU_NLL,
     CU_SWAP_UNITS,
     CU_ACTIVATION_STATS,
+    CU_GRAM,
     CU_TRANSFER,
     CU_OPS
 } cu_op;
@@ -168,16 +169,24 @@ void cu_passes_forget(cu *c);
 pol_status pass_begin_cuda(pol_backend *be, const void *key, size_t key_bytes, bool *replayed);
 pol_status pass_end_cuda(pol_backend *be, pol_status so_far);
 
-/* gemm.c. A product of bf16 matrices, with f32 sums:
- *     y [T,N]  = x [T,K] w^T, w [N,K]            y: bf16 or f32
- *     y [T,N] += x [T,K] w,   w [K,N]   (add)    y: f32
- * scratch: gemm_scratch_cuda() elements. */
+/* gemm.c. A product of row-major matrices, y [T,N] = x [T,K] w [K,N]. One that is `turned` lies as its transpose does:
+ * x as [K,T], w as [N,K]. scratch: gemm_scratch_cuda() elements. */
+typedef enum cu_types {
+    CU_BF16 = 0,
+    CU_BF16_F32,
+    CU_F64
+} cu_types;                                                     /* of x and w, and of y if another; sums of bf16
+                                                                   are f32 */
+typedef enum cu_put { CU_SET = 0, CU_ADD, CU_SUBTRACT } cu_put; /* the product into y: to, from what is there */
 typedef struct cu_product {
     void *y;
     const void *x, *w;
     void *scratch;
     int64_t T, N, K;
-    bool add, y_f32;
+    int64_t y_row, x_row, w_row; /* elements from one row, as it lies, to the next; 0: none between them */
+    cu_types types;
+    cu_put put;
+    bool x_turned, w_turned;
 } cu_product;
 pol_status cu_products_open(cu *c);
 void cu_products_close(cu *c);
@@ -198,5 +207,7 @@ pol_status nll_cuda(pol_backend *be, const pol_nll_args *a);
 int64_t nll_scratch_cuda(pol_backend *be, int64_t T, int64_t C, int64_t slice);
 pol_status swap_units_cuda(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status activation_stats_cuda(pol_backend *be, const pol_activation_stats_args *a);
+pol_status gram_cuda(pol_backend *be, const pol_gram_args *a);
+int64_t gram_scratch_cuda(pol_backend *be, int64_t T, int64_t N, int64_t M);
 
 #endif

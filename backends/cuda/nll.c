@@ -2,7 +2,7 @@
  * token. Scratch: logits [T, slice], what is kept [T, KEPT], what the product needs. */
 #include "backends/cuda/cuda.h"
 
-enum { KEPT = 3 }; /* kernels.h, cu_nll */
+enum { KEPT = 2 }; /* kernels.h, cu_nll */
 
 int64_t nll_scratch_cuda(pol_backend *be, int64_t T, int64_t C, int64_t slice)
 {
@@ -15,7 +15,7 @@ pol_status nll_cuda(pol_backend *be, const pol_nll_args *a)
 {
     cu *c = cu_of(be);
     float *logits = cu_at(a->scratch), *kept = logits + a->T * pol_min_i64(a->slice, a->V);
-    cu_nll k = {.nll = cu_at(a->nll), .kept = kept, .logits = logits, .target = cu_at(a->target), .T = a->T};
+    cu_nll k = {.nll = cu_at(a->nll), .kept = kept, .logits = logits, .target = cu_at(a->target), .T = a->T, .k = a->k};
     for (k.first = 0; k.first < a->V; k.first += k.n) {
         k.n = pol_min_i64(a->slice, a->V - k.first);
         k.last = k.first + k.n == a->V;
@@ -26,7 +26,8 @@ pol_status nll_cuda(pol_backend *be, const pol_nll_args *a)
                               .T = a->T,
                               .N = k.n,
                               .K = a->C,
-                              .y_f32 = true};
+                              .types = CU_BF16_F32,
+                              .w_turned = true};
         POL_TRY(cu_begin(c, CU_PROJECT));
         POL_TRY(cu_use(c, a->w));
         POL_TRY(cu_multiply(c, "nll", &p));

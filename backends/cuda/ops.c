@@ -53,7 +53,8 @@ pol_status project_cuda(pol_backend *be, const pol_project_args *a)
                           .scratch = cu_at(a->scratch),
                           .T = a->T,
                           .N = a->N,
-                          .K = a->C};
+                          .K = a->C,
+                          .w_turned = true};
     POL_TRY(cu_begin(c, CU_PROJECT));
     POL_TRY(use_weights(c, a->w, a->bias));
     POL_TRY(project(c, "project", &p, cu_at(a->bias)));
@@ -93,7 +94,8 @@ pol_status project_swiglu_cuda(pol_backend *be, const pol_project_swiglu_args *a
                           .scratch = cu_at(a->scratch),
                           .T = a->T,
                           .N = 2 * a->padded,
-                          .K = a->C};
+                          .K = a->C,
+                          .w_turned = true};
     const cu_swiglu k = {.h = cu_at(a->h), .gu = p.y, .T = a->T, .kept = a->kept, .padded = a->padded};
     POL_TRY(project(c, "project_swiglu", &p, cu_at(a->bias)));
     POL_TRY(used_weights(c, a->w, a->bias));
@@ -115,8 +117,8 @@ pol_status project_add_cuda(pol_backend *be, const pol_project_add_args *a)
                               .T = a->T,
                               .N = a->C,
                               .K = a->N,
-                              .add = true,
-                              .y_f32 = true};
+                              .types = CU_BF16_F32,
+                              .put = CU_ADD};
         POL_TRY(cu_multiply(c, "project_add", &p));
     }
     if (a->bias.buf)

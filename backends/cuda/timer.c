@@ -19,6 +19,7 @@ const char *const cu_op_names[CU_OPS] = {
     [CU_NLL] = "nll",
     [CU_SWAP_UNITS] = "swap_units",
     [CU_ACTIVATION_STATS] = "activation_stats",
+    [CU_GRAM] = "gram",
     [CU_TRANSFER] = "transfer",
 };
 

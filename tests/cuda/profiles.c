@@ -5,7 +5,7 @@ enum { SMALL_SHARED = 48 << 10, SMALL_STAGING = 256 };
 const test_profile test_profiles[] = {
     {.name = "as the device reports"},
     {.name = "plain attention, nothing fused, no workspace",
-     .ops = " project project_swiglu project_add attention nll ",
+     .ops = " project project_swiglu project_add attention nll gram ",
      .max_S = 200,
      .use = {.attention = POL_CU_ATTENTION_PLAIN, .fuse = CU_FUSE_NEVER, .workspace_bytes = 1}},
     {.name = "attention in one pass, all fused",

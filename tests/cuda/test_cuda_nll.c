@@ -1,12 +1,14 @@
 /* nll through the seam, slice by slice, against double sums over the whole row. */
 #include "tests/cuda/seam.h"
 
-/* Logits in slices of these lengths one after the other. off: bytes off alignment. */
+/* Logits in slices of these lengths one after the other, k targets a token (0: one). off: bytes off alignment. */
 typedef struct shape {
-    int64_t T, slices[6];
+    int64_t T, slices[6], k;
     double scale;
     size_t off;
 } shape;
+
+static int64_t targets_of(const shape *c) { return c->k ? c->k : 1; }
 
 static int64_t vocabulary(const shape *c)
 {
@@ -16,15 +18,15 @@ static int64_t vocabulary(const shape *c)
     return V;
 }
 
-/* What comes out of all slices; yours: free(). Before the last nothing may. */
+/* What comes out of all slices; yours: free(). */
 static float *run(cudaStream_t stream, const shape *c, const float *logits, const int32_t *target)
 {
-    const int64_t V = vocabulary(c);
-    const size_t T = (size_t)c->T;
-    seam_operand nll = seam_put(NULL, T * sizeof(float), 4), kept = seam_put(NULL, 3 * T * sizeof(float), 4),
-                 ids = seam_put(target, T * sizeof *target, 4);
-    cu_nll a = {.nll = seam_at(&nll), .kept = seam_at(&kept), .target = seam_at(&ids), .T = c->T};
-    float *slice = malloc(T * (size_t)V * sizeof *slice), *out = malloc(T * sizeof *out);
+    const int64_t V = vocabulary(c), k = targets_of(c);
+    const size_t T = (size_t)c->T, all = T * (size_t)k;
+    seam_operand nll = seam_put(NULL, all * sizeof(float), 4), kept = seam_put(NULL, 2 * T * sizeof(float), 4),
+                 ids = seam_put(target, all * sizeof *target, 4);
+    cu_nll a = {.nll = seam_at(&nll), .kept = seam_at(&kept), .target = seam_at(&ids), .T = c->T, .k = k};
+    float *slice = malloc(T * (size_t)V * sizeof *slice), *out = malloc(all * sizeof *out);
     assert_true(slice && out);
     for (int i = 0; c->slices[i]; a.first += c->slices[i++]) {
         a.n = c->slices[i];
@@ -36,9 +38,6 @@ static float *run(cudaStream_t stream, const shape *c, const float *logits, cons
         assert_cuda(pol_cu_nll(stream, &a));
         assert_cuda(cudaStreamSynchronize(stream));
         seam_take(&in, NULL);
-        assert_cuda(cudaMemcpy(out, a.nll, T * sizeof *out, cudaMemcpyDeviceToHost));
-        for (int64_t t = 0; t < c->T && !a.last; t++)
-            assert_true(isnan(out[t]));
     }
     seam_take(&nll, out);
     seam_take(&kept, NULL);
@@ -60,18 +59,18 @@ static double expected(const float *logit, int64_t V, int32_t target, double *la
 
 static void check(cudaStream_t stream, const shape *c, const float *logits, const int32_t *target)
 {
-    const int64_t V = vocabulary(c);
+    const int64_t V = vocabulary(c), k = targets_of(c);
     float *got = run(stream, c, logits, target);
-    for (int64_t t = 0; t < c->T; t++) {
+    for (int64_t i = 0; i < c->T * k; i++) {
         double largest;
-        const double want = expected(logits + t * V, V, target[t], &largest);
-        const bool same = isnan(want)   ? isnan(got[t])
-                          : isinf(want) ? got[t] == (float)want
-                                        : fabs(got[t] - want) <= 1e-6 * (1 + fabs(want)) + 1e-7 * fabs(largest);
-        if (!same || (target[t] < 0 && got[t] != 0))
-            fail_msg("T=%lld V=%lld, slices of %lld, off by %zu: token %lld, target %d: %.9g, not %.9g",
-                     (long long)c->T, (long long)V, (long long)c->slices[0], c->off, (long long)t, target[t], got[t],
-                     want);
+        const double want = expected(logits + i / k * V, V, target[i], &largest);
+        const bool same = isnan(want)   ? isnan(got[i])
+                          : isinf(want) ? got[i] == (float)want
+                                        : fabs(got[i] - want) <= 1e-6 * (1 + fabs(want)) + 1e-7 * fabs(largest);
+        if (!same || (target[i] < 0 && got[i] != 0))
+            fail_msg("T=%lld V=%lld, slices of %lld, off by %zu: token %lld, target %lld of %lld, %d: %.9g, not %.9g",
+                     (long long)c->T, (long long)V, (long long)c->slices[0], c->off, (long long)(i / k),
+                     (long long)(i % k), (long long)k, target[i], got[i], want);
     }
     free(got);
 }
@@ -90,16 +89,16 @@ static float *normal_logits(const shape *c)
 /* Targets in all slices, their ends too, and some that are not scored. */
 static int32_t *some_targets(const shape *c)
 {
-    int32_t *target = malloc((size_t)c->T * sizeof *target);
+    const int64_t V = vocabulary(c), n = c->T * targets_of(c);
+    int32_t *target = malloc((size_t)n * sizeof *target);
     assert_non_null(target);
-    const int64_t V = vocabulary(c);
-    for (int64_t t = 0; t < c->T; t++)
-        target[t] = (int32_t)(t % 7 == 6   ? -1
-                              : t % 7 == 5 ? V - 1
-                              : t % 7 == 4 ? 0
-                              : t % 7 == 3 ? c->slices[0] - 1
-                              : t % 7 == 2 ? c->slices[0] % V
-                                           : t * 7919 % V);
+    for (int64_t i = 0; i < n; i++)
+        target[i] = (int32_t)(i % 7 == 6   ? -1
+                              : i % 7 == 5 ? V - 1
+                              : i % 7 == 4 ? 0
+                              : i % 7 == 3 ? c->slices[0] - 1
+                              : i % 7 == 2 ? c->slices[0] % V
+                                           : i * 7919 % V);
     return target;
 }
 
@@ -118,6 +117,10 @@ static const shape shapes[] = {
     {.T = 200, .slices = {12, 13}, .scale = 3},
     {.T = 14, .slices = {500, 500}, .scale = 1e4}, /* no float holds their exponentials */
     {.T = 14, .slices = {500, 500}, .scale = 0},
+    {.T = 5, .slices = {7, 7, 3}, .k = 3, .scale = 3},
+    {.T = 9, .slices = {401, 402}, .k = 64, .scale = 3, .off = 4},
+    {.T = 3, .slices = {1}, .k = 64, .scale = 3},
+    {.T = 2, .slices = {90, 90, 90}, .k = 300, .scale = 3}, /* more than a block has threads */
 };
 
 static void test_shapes(void **state)
@@ -194,14 +197,14 @@ static void test_nan(void **state)
 /* Any order of threads and blocks gives the same bits. */
 static void test_orders(void **state)
 {
-    const shape c = {.T = 5, .slices = {1999, 1024}, .scale = 2, .off = 4};
+    const shape c = {.T = 5, .slices = {1999, 1024}, .k = 40, .scale = 2, .off = 4};
     float *logits = normal_logits(&c), *first = NULL;
     int32_t *target = some_targets(&c);
     for (uint64_t seed = 1; seed <= 5; seed++) {
         sim_seed(seed);
         float *got = run(*state, &c, logits, target);
         if (first)
-            assert_memory_equal(got, first, (size_t)c.T * sizeof *got);
+            assert_memory_equal(got, first, (size_t)(c.T * c.k) * sizeof *got);
         free(first);
         first = got;
     }

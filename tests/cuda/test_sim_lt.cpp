@@ -54,7 +54,7 @@ struct matrix {
     }
     /* The last line has no padding: what reads or writes there is outside the block. */
     uint64_t elements() const { return (lines - 1) * ld + (by_row ? cols : rows); }
-    size_t bytes() const { return elements() * (type == CUDA_R_32F ? 4 : 2); }
+    size_t bytes() const { return elements() * (type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2); }
     uint64_t index(uint64_t r, uint64_t c) const { return by_row ? r * ld + c : c * ld + r; }
 
     void upload(const std::vector<float> &x)
@@ -62,17 +62,30 @@ struct matrix {
         std::vector<__nv_bfloat16> half;
         for (float v : x)
             half.push_back(__float2bfloat16(v));
-        const void *from = type == CUDA_R_32F ? static_cast<const void *>(x.data()) : half.data();
+        const std::vector<double> wide(x.begin(), x.end());
+        const void *from = type == CUDA_R_64F   ? static_cast<const void *>(wide.data())
+                           : type == CUDA_R_32F ? static_cast<const void *>(x.data())
+                                                : half.data();
         assert_cuda(cudaMemcpy(at, from, bytes(), cudaMemcpyHostToDevice));
     }
     std::vector<float> download() const
     {
         std::vector<float> x(elements());
         std::vector<__nv_bfloat16> half(elements());
+        if (type == CUDA_R_64F) {
+            const std::vector<double> wide = download_f64();
+            return std::vector<float>(wide.begin(), wide.end());
+        }
         void *to = type == CUDA_R_32F ? static_cast<void *>(x.data()) : half.data();
         assert_cuda(cudaMemcpy(to, at, bytes(), cudaMemcpyDeviceToHost));
         for (uint64_t i = 0; type != CUDA_R_32F && i < elements(); i++)
             x[i] = __bfloat162float(half[i]);
+        return x;
+    }
+    std::vector<double> download_f64() const
+    {
+        std::vector<double> x(elements());
+        assert_cuda(cudaMemcpy(x.data(), at, bytes(), cudaMemcpyDeviceToHost));
         return x;
     }
 };
@@ -85,6 +98,8 @@ struct rig {
     cublasLtMatmulPreference_t wish = nullptr;
     char *workspace = new_device<char>(4096);
     uint64_t workspace_bytes = 4096;
+
+    bool f64 = false;
 
     rig(bool turn_a, bool turn_b, uint32_t alignment = 2)
     {
@@ -115,6 +130,12 @@ struct rig {
     {
         assert_lt(cublasLtMatmulDescSetAttribute(form, attr, &x, sizeof x));
     }
+    void compute_in_f64()
+    {
+        f64 = true;
+        describe(CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, (int32_t)CUBLAS_COMPUTE_64F);
+        describe(CUBLASLT_MATMUL_DESC_SCALE_TYPE, (int32_t)CUDA_R_64F);
+    }
     cublasStatus_t choose(const matrix &a, const matrix &b, const matrix &d, int wanted, int *n,
                           cublasLtMatmulHeuristicResult_t *r)
     {
@@ -129,19 +150,25 @@ struct rig {
         return r.algo;
     }
     cublasStatus_t multiply(const matrix &a, const matrix &b, const matrix &d, const cublasLtMatmulAlgo_t &algo,
-                            float alpha = 1, float beta = 0)
+                            double alpha = 1, double beta = 0)
     {
-        return cublasLtMatmul(lt, form, &alpha, a.at, a.layout, b.at, b.layout, &beta, d.at, d.layout, d.at, d.layout,
-                              &algo, workspace, workspace_bytes, stream);
+        const float alpha_f32 = (float)alpha, beta_f32 = (float)beta;
+        const void *const of_product = f64 ? static_cast<const void *>(&alpha) : &alpha_f32;
+        const void *const of_sum = f64 ? static_cast<const void *>(&beta) : &beta_f32;
+        return cublasLtMatmul(lt, form, of_product, a.at, a.layout, b.at, b.layout, of_sum, d.at, d.layout, d.at,
+                              d.layout, &algo, workspace, workspace_bytes, stream);
     }
 };
 
 /* d = 2 op(a) op(b) + beta d, all in numbers that f32 and most that bf16 holds exactly. */
 static void check_product(bool turn_a, bool turn_b, bool by_row, cudaDataType_t result, float beta)
 {
+    const cudaDataType_t factors = result == CUDA_R_64F ? CUDA_R_64F : CUDA_R_16BF;
     rig r(turn_a, turn_b);
-    matrix a(CUDA_R_16BF, turn_a ? K : M, turn_a ? M : K, by_row, 1);
-    matrix b(CUDA_R_16BF, turn_b ? N : K, turn_b ? K : N, by_row, 2);
+    if (result == CUDA_R_64F)
+        r.compute_in_f64();
+    matrix a(factors, turn_a ? K : M, turn_a ? M : K, by_row, 1);
+    matrix b(factors, turn_b ? N : K, turn_b ? K : N, by_row, 2);
     matrix d(result, M, N, by_row, 3);
     const std::vector<float> x = a.download(), y = b.download(), before = d.download();
     assert_lt(r.multiply(a, b, d, r.chosen(a, b, d), 2, beta));
@@ -155,7 +182,7 @@ static void check_product(bool turn_a, bool turn_b, bool by_row, cudaDataType_t 
                 sum += (double)x[turn_a ? a.index(k, i) : a.index(i, k)] * y[turn_b ? b.index(j, k) : b.index(k, j)];
             const double exact = 2 * sum + (beta != 0 ? beta * before[d.index(i, j)] : 0);
             const float expected =
-                result == CUDA_R_32F ? (float)exact : __bfloat162float(__float2bfloat16((float)exact));
+                result != CUDA_R_16BF ? (float)exact : __bfloat162float(__float2bfloat16((float)exact));
             assert_float(after[d.index(i, j)], expected);
             checked++;
         }
@@ -167,9 +194,24 @@ static void check_product(bool turn_a, bool turn_b, bool by_row, cudaDataType_t 
 static void products_are_right_and_touch_nothing_else(void **)
 {
     for (int bits = 0; bits < 8; bits++)
-        for (cudaDataType_t result : {CUDA_R_32F, CUDA_R_16BF})
+        for (cudaDataType_t result : {CUDA_R_32F, CUDA_R_16BF, CUDA_R_64F})
             for (float beta : {0.0f, 0.5f})
                 check_product(bits & 1, bits & 2, bits & 4, result, beta);
+}
+
+/* Factors and sums in f64 keep what f32 has no room for. */
+static void f64_is_f64_all_along(void **)
+{
+    rig r(false, false);
+    r.compute_in_f64();
+    matrix a(CUDA_R_64F, 1, 3, false, 1, 0), b(CUDA_R_64F, 3, 1, false, 2, 0), d(CUDA_R_64F, 1, 1, false, 3, 0);
+    const double x[] = {1, 0x1p-40, 0x1p-52}, y[] = {1 + 0x1p-30, 1, 1}, factor = 1 + 0x1p-35;
+    assert_cuda(cudaMemcpy(a.at, x, sizeof x, cudaMemcpyHostToDevice));
+    assert_cuda(cudaMemcpy(b.at, y, sizeof y, cudaMemcpyHostToDevice));
+    assert_lt(r.multiply(a, b, d, r.chosen(a, b, d), 1));
+    assert_lt(r.multiply(a, b, d, r.chosen(a, b, d), 0, factor));
+    assert_cuda(cudaStreamSynchronize(r.stream));
+    assert_float(d.download_f64()[0], factor * (1 + 0x1p-30 + 0x1p-40 + 0x1p-52));
 }
 
 static void without_beta_the_result_is_not_read(void **)
@@ -206,6 +248,13 @@ static void the_workspace_is_written(void **)
     assert_int_equal(n, 2);
     assert_int_equal(results[0].workspaceSize, 256); /* M N f32 */
     assert_int_equal(results[1].workspaceSize, 0);
+    rig f64(true, false);
+    f64.compute_in_f64();
+    matrix f64_a(CUDA_R_64F, K, M, false, 1), f64_b(CUDA_R_64F, K, N, false, 2), f64_d(CUDA_R_64F, M, N, false, 3);
+    cublasLtMatmulHeuristicResult_t of_f64;
+    int found;
+    assert_lt(f64.choose(f64_a, f64_b, f64_d, 1, &found, &of_f64));
+    assert_int_equal(of_f64.workspaceSize, 512);
     for (const auto &result : results) {
         if (&result == results + n)
             break;
@@ -239,10 +288,22 @@ static void what_is_not_supported(void **)
     assert_int_equal(r.choose(f32, b, d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
     assert_int_equal(n, 0);
     assert_int_equal(r.choose(a, by_row, d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+    matrix f64_a(CUDA_R_64F, K, M, col, 1), f64_b(CUDA_R_64F, K, N, col, 2), f64_d(CUDA_R_64F, M, N, col, 3);
+    assert_int_equal(r.choose(f64_a, f64_b, f64_d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED); /* in f32 */
+    assert_int_equal(r.choose(a, b, f64_d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+    rig wide(true, false);
+    wide.compute_in_f64();
+    assert_lt(wide.choose(f64_a, f64_b, f64_d, 1, &n, &result));
+    assert_int_equal(wide.choose(f64_a, f64_b, d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+    assert_int_equal(wide.choose(a, b, d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+    assert_int_equal(wide.choose(f64_a, b, f64_d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
+    wide.describe(CUBLASLT_MATMUL_DESC_SCALE_TYPE, (int32_t)CUDA_R_32F);
+    assert_int_equal(wide.choose(f64_a, f64_b, f64_d, 1, &n, &result), CUBLAS_STATUS_NOT_SUPPORTED);
     const struct {
         cublasLtMatmulDescAttributes_t attr;
         int32_t other, back;
     } cases[] = {{CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, CUBLAS_COMPUTE_16F, CUBLAS_COMPUTE_32F},
+                 {CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, CUBLAS_COMPUTE_64F, CUBLAS_COMPUTE_32F},
                  {CUBLASLT_MATMUL_DESC_SCALE_TYPE, CUDA_R_64F, CUDA_R_32F},
                  {CUBLASLT_MATMUL_DESC_POINTER_MODE, CUBLASLT_POINTER_MODE_DEVICE, CUBLASLT_POINTER_MODE_HOST},
                  {CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_DEFAULT},
@@ -373,6 +434,7 @@ int main()
     const struct CMUnitTest tests[] = {
         TEST(sums_are_cut_off),
         TEST(products_are_right_and_touch_nothing_else),
+        TEST(f64_is_f64_all_along),
         TEST(without_beta_the_result_is_not_read),
         TEST(products_wait_on_their_stream),
         TEST(the_workspace_is_written),

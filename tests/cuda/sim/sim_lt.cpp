@@ -2,8 +2,8 @@
  *
  * An algorithm remembers what it was chosen for: types, transpositions, the alignment of addresses that was promised
  * and of rows that was found. A product that does not keep to it is refused, as is one whose workspace is too small for
- * it. There are two algorithms for a product: one that wants a workspace as large as the result in f32, and one that
- * wants none. The workspace holds nothing of use afterwards.
+ * it. There are two algorithms for a product: one that wants a workspace as large as the result in the type of the
+ * sums, and one that wants none. The workspace holds nothing of use afterwards.
  */
 #include "sim_lt.h"
 
@@ -112,8 +112,8 @@ struct objection {
 
 static objection about_layout(const matrix_layout &l)
 {
-    if (l.type != CUDA_R_32F && l.type != CUDA_R_16BF)
-        return {CUBLAS_STATUS_NOT_SUPPORTED, "a type other than f32 and bf16"};
+    if (l.type != CUDA_R_64F && l.type != CUDA_R_32F && l.type != CUDA_R_16BF)
+        return {CUBLAS_STATUS_NOT_SUPPORTED, "a type other than f64, f32 and bf16"};
     if (l.order != CUBLASLT_ORDER_COL && l.order != CUBLASLT_ORDER_ROW)
         return {CUBLAS_STATUS_NOT_SUPPORTED, "an order other than by column and by row"};
     if (!l.rows || !l.cols)
@@ -128,15 +128,21 @@ static objection about_layout(const matrix_layout &l)
 static objection about_form(const product &p)
 {
     const product_description &f = p.form;
-    if (f.compute != CUBLAS_COMPUTE_32F || f.scale != CUDA_R_32F)
-        return {CUBLAS_STATUS_NOT_SUPPORTED, "computing in another type than f32"};
+    const bool f64 = f.compute == CUBLAS_COMPUTE_64F;
+    if ((!f64 && f.compute != CUBLAS_COMPUTE_32F) || f.scale != (f64 ? CUDA_R_64F : CUDA_R_32F))
+        return {CUBLAS_STATUS_NOT_SUPPORTED, "computing in another type than f32 and f64, or factors in another"};
     if (f.pointer_mode != CUBLASLT_POINTER_MODE_HOST || f.epilogue != CUBLASLT_EPILOGUE_DEFAULT)
         return {CUBLAS_STATUS_NOT_SUPPORTED, "factors in device memory, or an epilogue"};
     for (int32_t transpose : {f.transpose_a, f.transpose_b})
         if (transpose != CUBLAS_OP_N && transpose != CUBLAS_OP_T)
             return {CUBLAS_STATUS_NOT_SUPPORTED, "an operation other than N and T"};
-    if (p.a.type != CUDA_R_16BF || p.b.type != CUDA_R_16BF || p.c.type != p.d.type)
-        return {CUBLAS_STATUS_NOT_SUPPORTED, "factors that are not bf16, or a sum and a result of two types"};
+    if (p.c.type != p.d.type)
+        return {CUBLAS_STATUS_NOT_SUPPORTED, "a sum and a result of two types"};
+    for (const matrix_layout *l : {&p.a, &p.b})
+        if (l->type != (f64 ? CUDA_R_64F : CUDA_R_16BF))
+            return {CUBLAS_STATUS_NOT_SUPPORTED, "matrices to multiply that are not bf16, or f64 to compute in f64"};
+    if (f64 != (p.d.type == CUDA_R_64F))
+        return {CUBLAS_STATUS_NOT_SUPPORTED, "a result in f64 of another computation, or in another type of one"};
     for (const matrix_layout *l : {&p.b, &p.c, &p.d})
         if (l->order != p.a.order)
             return {CUBLAS_STATUS_NOT_SUPPORTED, "matrices of two orders"};
@@ -195,7 +201,7 @@ static algorithm algorithm_for(const product &p, bool workspace)
 
 static size_t workspace_for(const product &p, bool wanted)
 {
-    const uint64_t bytes = p.d.rows * p.d.cols * sizeof(float);
+    const uint64_t bytes = p.d.rows * p.d.cols * (p.d.type == CUDA_R_64F ? sizeof(double) : sizeof(float));
     return wanted ? (bytes + WORKSPACE_ALIGNMENT - 1) / WORKSPACE_ALIGNMENT * WORKSPACE_ALIGNMENT : 0;
 }
 
@@ -459,8 +465,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t lightHandle, cublasLtMatmulDesc_t
         product p;
         if (!handle || !alpha || !beta || !algo || !find_product(computeDesc, Adesc, Bdesc, Cdesc, Ddesc, &p))
             return refuse(CUBLAS_STATUS_INVALID_VALUE, name, "an object that is none, no factor or no algorithm");
-        memcpy(&p.alpha, alpha, sizeof p.alpha);
-        memcpy(&p.beta, beta, sizeof p.beta);
+        const bool f64 = p.form.scale == CUDA_R_64F;
+        p.alpha = f64 ? *static_cast<const double *>(alpha) : *static_cast<const float *>(alpha);
+        p.beta = f64 ? *static_cast<const double *>(beta) : *static_cast<const float *>(beta);
         p.at_a = A;
         p.at_b = B;
         p.at_c = C;

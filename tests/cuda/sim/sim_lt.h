@@ -21,7 +21,7 @@ struct matrix_layout : cublasLtMatrixLayoutOpaque_t {
     uint64_t rows, cols;
     int64_t ld; /* elements from one column to the next, or row where these are stored */
 
-    size_t element_bytes() const { return type == CUDA_R_32F ? 4 : 2; }
+    size_t element_bytes() const { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
     size_t index(uint64_t row, uint64_t col) const
     {
         return order == CUBLASLT_ORDER_COL ? col * (uint64_t)ld + row : row * (uint64_t)ld + col;
@@ -36,16 +36,15 @@ struct product_preference : cublasLtMatmulPreferenceOpaque_t {
     uint32_t alignment[4] = {256, 256, 256, 256}; /* that the addresses of A, B, C and D will have */
 };
 
-/* d = alpha op(a) op(b) + beta c. Without beta, c is not read. */
+/* d = alpha op(a) op(b) + beta c. Without beta, c is not read. The factors come in the type of the form's scale. */
 struct product {
     product_description form;
     matrix_layout a, b, c, d;
-    float alpha, beta;
+    double alpha, beta;
     const void *at_a, *at_b, *at_c;
     void *at_d;
 };
 
-/* Sums are in f64, the result is rounded once. */
 void run_product(const product &p);
 
 } // namespace sim
