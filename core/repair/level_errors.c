@@ -4,7 +4,7 @@
 #include "core/base/rng.h"
 #include "core/repair/database_state.h"
 
-enum { PROBES = 4 };
+enum { PROBES = 8 };
 
 /* dst[i * stride + p] += sign * (row i of w times probe p), i < n. */
 static void add_product(const float *w, int64_t n, int64_t C, const float *z, double sign, double *dst, int64_t stride)
