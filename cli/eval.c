@@ -1,9 +1,10 @@
 /* eval.c - `pollard eval`. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "eval_tasks.h"
 #include "pollard/json.h"
 
 typedef struct eval_args {
@@ -11,21 +12,26 @@ typedef struct eval_args {
     int format, bos, weights;
     int64_t seq_len, limit, batch, threads;
     uint64_t memory_limit;
+    cli_list tasks;
     bool json, quiet, dense;
 } eval_args;
 
-enum { N_OPTIONS = 19 };
+enum { N_OPTIONS = 20 };
 
 static void make_options(eval_args *a, cli_option out[N_OPTIONS])
 {
     const cli_option table[N_OPTIONS] = {
-        {"text", "FILE", "the text: plain, JSONL or WikiText, also .gz and .zst", CLI_STRING, &a->text, 0, 0, NULL},
+        {"text", "FILE", "a text, for perplexity: plain, JSONL or WikiText, also .gz and .zst", CLI_STRING, &a->text, 0,
+         0, NULL},
+        {"task", "NAME=FILE...",
+         "multiple-choice files, for accuracy; names: piqa, openbookqa, winogrande, arc_easy, boolq, plain", CLI_FILES,
+         &a->tasks, 0, 0, NULL},
         {"model", "PATH", "of a RUN: where its model is now, if it has moved", CLI_STRING, &a->model, 0, 0, NULL},
         {"protocol", "NAME", "how it is cut and scored (paper): paper, standard", CLI_STRING, &a->protocol, 0, 0, NULL},
         {"seq-len", "N", "tokens of a chunk (the protocol's)", CLI_INT, &a->seq_len, 2, 1 << 20, NULL},
         {"bos", "WHERE", "beginning-of-sequence token (model: as its tokenizer does)", CLI_CHOICE, &a->bos, 0, 0,
          cli_bos_choices},
-        {"limit", "N", "chunks at most (all)", CLI_INT, &a->limit, 1, 9e15, NULL},
+        {"limit", "N", "chunks, or items of each task, at most (all)", CLI_INT, &a->limit, 1, 9e15, NULL},
         {"format", "NAME", "of the text (auto)", CLI_CHOICE, &a->format, 0, 0, cli_text_formats},
         {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &a->field, 0, 0, NULL},
         {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING,
@@ -59,7 +65,8 @@ void help_eval(void)
 typedef struct evaluation {
     pol_target target;
     pol_tokenizer *tok;
-    pol_sequences text;
+    pol_sequences text; /* n = 0: none */
+    eval_tasks tasks;
     pol_backend *be;
     pol_memory memory;
     pol_model *model;
@@ -73,21 +80,43 @@ static pol_status on_progress(void *user, int64_t done, int64_t total)
     return POL_OK;
 }
 
-/* Before anything is on the device. All of the text is waited for together. */
-static pol_status load(pol_context *ctx, const char *path, const eval_args *a, int64_t batch, evaluation *e)
+/* What goes through the model at a time: as many tokens as eight of the paper's chunks, and at least one sequence. */
+static int64_t tokens_at_a_time(const eval_args *a, int64_t longest)
+{
+    const int64_t batch = a->batch ? a->batch : longest < 1024 ? 1024 / longest : 1;
+    return batch * longest;
+}
+
+static int64_t largest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Before anything is on the device. All of the text is waited for together, and all of a task. */
+static pol_status load(pol_context *ctx, const char *path, const eval_args *a, evaluation *e)
 {
     const pol_config *c = pol_source_config(e->target.src);
-    const int64_t S = e->text.seq_len, ids = e->text.n * S;
-    const pol_memory_request r = {.max_tokens = batch * S,
-                                  .max_seq_len = S,
-                                  .cells = (e->text.n + batch - 1) / batch,
-                                  .host_bytes = (uint64_t)ids * sizeof *e->text.ids + pol_model_host_bytes(c),
+    const int64_t S = e->text.seq_len, ids = e->text.n * S, choice = eval_tasks_longest(&e->tasks);
+    const int64_t text_tokens = S ? tokens_at_a_time(a, S) : 0, task_tokens = choice ? tokens_at_a_time(a, choice) : 0;
+    const pol_memory_request r = {.max_tokens = largest(text_tokens, task_tokens),
+                                  .max_seq_len = largest(S, choice),
+                                  .cells = choice ? POL_MAX_CELLS : (ids + text_tokens - 1) / text_tokens,
+                                  .host_bytes = (uint64_t)ids * sizeof *e->text.ids + eval_tasks_bytes(&e->tasks) +
+                                                pol_model_host_bytes(c),
                                   .limit = a->memory_limit};
     pol_memory_plan(c, e->be, &r, &e->memory);
     POL_TRY(pol_memory_check(ctx, path, &e->memory));
     POL_TRY(pol_memory_reserve(e->be, &e->memory));
     POL_TRY(pol_model_load(e->target.src, e->be, &e->memory.placement, &e->model));
-    return pol_forward_new(e->model, batch * S, S, &e->forward);
+    return pol_forward_new(e->model, r.max_tokens, r.max_seq_len, &e->forward);
+}
+
+static pol_status read_text(pol_context *ctx, const eval_args *a, int64_t seq_len, pol_bos bos, evaluation *e)
+{
+    const pol_config *c = pol_source_config(e->target.src);
+    const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field, .separator = a->separator};
+    if (seq_len > c->max_positions)
+        cli_progress_note(&e->progress,
+                          "warning: sequences of %lld tokens are longer than the %d positions the model was made for",
+                          (long long)seq_len, c->max_positions);
+    return pol_sequences_read(ctx, e->tok, c->vocab, &a->text, 1, &o, seq_len, bos, a->limit, &e->text);
 }
 
 static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *a, const pol_protocol *protocol,
@@ -96,42 +125,44 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     const int64_t seq_len = a->seq_len > 0 ? a->seq_len : protocol->seq_len;
     const pol_bos bos = a->bos ? (pol_bos)a->bos : protocol->bos;
     POL_TRY(pol_target_open(ctx, path, a->model, &e->target));
-    const pol_config *c = pol_source_config(e->target.src);
-    if (seq_len > c->max_positions)
-        cli_progress_note(&e->progress,
-                          "warning: sequences of %lld tokens are longer than the %d positions the model was made for",
-                          (long long)seq_len, c->max_positions);
     POL_TRY(pol_tokenizer_open(e->target.src, &e->tok));
-    const pol_text_options o = {.format = (pol_text_format)a->format, .field = a->field, .separator = a->separator};
-    POL_TRY(pol_sequences_read(ctx, e->tok, c->vocab, &a->text, 1, &o, seq_len, bos, a->limit, &e->text));
+    if (a->text)
+        POL_TRY(read_text(ctx, a, seq_len, bos, e));
+    POL_TRY(eval_tasks_read(ctx, e->tok, pol_source_config(e->target.src), (pol_bos)a->bos, a->limit, &e->tasks));
     POL_TRY(pol_backend_open(ctx,
                              &(pol_backend_options){.name = a->backend,
                                                     .device = a->device,
                                                     .threads = (int32_t)a->threads,
                                                     .weights = pol_weight_names[a->weights]},
                              &e->be));
-    /* As many tokens at a time as eight of the paper's chunks, at least one chunk. */
-    const int64_t batch = a->batch ? a->batch : seq_len < 1024 ? 1024 / seq_len : 1;
-    POL_TRY(load(ctx, path, a, batch, e));
+    POL_TRY(load(ctx, path, a, e));
     if (e->target.mask && !a->dense)
         POL_TRY(pol_model_set_mask(e->model, e->target.mask));
-    POL_TRY(pol_eval_sequences(e->forward, &e->text, on_progress, &e->progress, p));
+    if (a->text)
+        POL_TRY(pol_eval_sequences(e->forward, &e->text, on_progress, &e->progress, p));
     /* A protocol with one of its parts changed is no longer it. */
     const bool as_stated = seq_len == protocol->seq_len && bos == protocol->bos;
     snprintf(p->protocol, sizeof p->protocol, "%s", as_stated ? protocol->name : "custom");
-    return POL_OK;
+    return eval_tasks_run(e->forward, &e->tasks, &e->progress);
 }
 
-static void print_text(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
+static void print_perplexity(const eval_args *a, const pol_perplexity *p)
 {
-    const bool masked = e->target.mask && !a->dense;
-    char device[CLI_DEVICE_BYTES], visits[CLI_DEVICE_BYTES];
     printf("perplexity %.4f  nll %.6f", p->perplexity, p->nll);
     if (isfinite(p->standard_error))
         printf(" +- %.6f", p->standard_error);
     printf("\nprotocol %s, sequences of %lld, BOS %s, %lld tokens in %lld chunks (%lld bad) of %s (%s)\n", p->protocol,
            (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, (long long)p->chunks,
            (long long)p->bad_chunks, a->text, pol_text_format_name(p->format));
+}
+
+static void print_text(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
+{
+    const bool masked = e->target.mask && !a->dense;
+    char device[CLI_DEVICE_BYTES], visits[CLI_DEVICE_BYTES];
+    if (a->text)
+        print_perplexity(a, p);
+    eval_tasks_print(&e->tasks);
     printf("model %s%s, tokenizer %s\n%s, weights in %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok),
            cli_device(device, pol_backend_info(e->be)), pol_backend_weights(e->be));
     if (e->memory.placement.streamed)
@@ -144,8 +175,11 @@ static json_t *result_json(const char *path, const eval_args *a, const evaluatio
     pol_config measured = *pol_source_config(e->target.src);
     if (masked)
         pol_target_config(&e->target, &measured);
-    json_t *j = pol_perplexity_json(p);
-    json_object_set_new(j, "text", json_string(a->text));
+    json_t *j = a->text ? pol_perplexity_json(p) : json_object();
+    if (a->text)
+        json_object_set_new(j, "text", json_string(a->text));
+    if (e->tasks.n)
+        json_object_set_new(j, "tasks", eval_tasks_json(&e->tasks));
     json_object_set_new(j, "model", json_string(path));
     json_object_set_new(j, "pruned", json_boolean(masked));
     json_object_set_new(j, "params", json_integer((json_int_t)pol_config_total_params(&measured)));
@@ -156,7 +190,7 @@ static json_t *result_json(const char *path, const eval_args *a, const evaluatio
     return j;
 }
 
-/* A perplexity that is not a number is shown as that, and is a failure. */
+/* A perplexity or accuracy that is not a number is shown as that, and is a failure. */
 static int report(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
 {
     int code = EXIT_DONE;
@@ -164,41 +198,55 @@ static int report(const char *path, const eval_args *a, const evaluation *e, con
         code = cli_print_json(result_json(path, a, e, p));
     else if (!a->quiet)
         print_text(path, a, e, p);
+    const bool bad = eval_tasks_bad(&e->tasks);
     if (!p->bad_chunks)
-        return code;
+        return bad ? EXIT_FAILED : code;
     fprintf(stderr, "pollard eval: %s: %lld of %lld chunks of %s have a loss that is not finite\n", path,
             (long long)p->bad_chunks, (long long)p->chunks, a->text);
     return EXIT_FAILED;
 }
 
-int cmd_eval(pol_context *ctx, int argc, char **argv)
+static int parse(int argc, char **argv, eval_args *a, const char **path, evaluation *e, const pol_protocol **protocol)
 {
-    eval_args a = {0};
     cli_option options[N_OPTIONS];
-    const char *path;
     int n;
-    make_options(&a, options);
-    if (!cli_parse("eval", options, argc, argv, &path, 1, &n))
+    make_options(a, options);
+    if (!cli_parse("eval", options, argc, argv, path, 1, &n))
         return EXIT_USAGE;
     if (n < 1)
         return cli_usage("eval", "which model or run?");
-    if (!a.text)
-        return cli_usage("eval", "--text is missing");
-    const pol_protocol *protocol = cli_protocol("eval", a.protocol ? a.protocol : "paper");
-    if (!protocol)
-        return EXIT_USAGE;
+    if (!a->text && !a->tasks.n)
+        return cli_usage("eval", "--text is missing, or --task");
+    *protocol = cli_protocol("eval", a->protocol ? a->protocol : "paper");
+    return *protocol ? eval_tasks_parse(&a->tasks, &e->tasks) : EXIT_USAGE;
+}
+
+static int run(pol_context *ctx, const char *path, const eval_args *a, const pol_protocol *protocol, evaluation *e)
+{
+    pol_perplexity p = {0};
+    cli_progress_init(&e->progress, a->quiet);
+    cli_progress_log(&e->progress, ctx, POL_LOG_WARN);
+    const pol_status s = evaluate(ctx, path, a, protocol, e, &p);
+    cli_progress_clear(&e->progress);
+    return s < 0 ? cli_failed(ctx, "eval", s) : report(path, a, e, &p);
+}
+
+int cmd_eval(pol_context *ctx, int argc, char **argv)
+{
+    eval_args a = {0};
     evaluation e = {0};
-    pol_perplexity p;
-    cli_progress_init(&e.progress, a.quiet);
-    cli_progress_log(&e.progress, ctx, POL_LOG_WARN);
-    const pol_status s = evaluate(ctx, path, &a, protocol, &e, &p);
-    cli_progress_clear(&e.progress);
-    const int code = s < 0 ? cli_failed(ctx, "eval", s) : report(path, &a, &e, &p);
+    const char *path;
+    const pol_protocol *protocol = NULL;
+    int code = parse(argc, argv, &a, &path, &e, &protocol);
+    if (code == EXIT_DONE)
+        code = run(ctx, path, &a, protocol, &e);
     pol_forward_free(e.forward);
     pol_model_free(e.model);
     pol_backend_close(e.be);
     pol_sequences_free(&e.text);
     pol_tokenizer_free(e.tok);
     pol_target_close(&e.target);
+    eval_tasks_free(&e.tasks);
+    free((void *)a.tasks.items);
     return code;
 }

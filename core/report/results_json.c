@@ -16,6 +16,14 @@ json_t *pol_perplexity_json(const pol_perplexity *p)
                      pol_text_format_name(p->format));
 }
 
+json_t *pol_task_result_json(const pol_task_result *r)
+{
+    return json_pack("{ss sI sI sI sI so so so so}", "task", r->how->name, "items", (json_int_t)r->items, "bad_items",
+                     (json_int_t)r->bad_items, "choices", (json_int_t)r->choices, "cut_choices", (json_int_t)r->cut,
+                     "acc", number(r->acc), "acc_standard_error", number(r->acc_error), "acc_norm", number(r->norm),
+                     "acc_norm_standard_error", number(r->norm_error));
+}
+
 json_t *pol_outcome_json(const pol_outcome *x)
 {
     json_t *j = json_pack("{sI sI sI so}", "params", (json_int_t)x->params, "block_params", (json_int_t)x->block_params,
