@@ -51,6 +51,14 @@ enum { CLI_MAX_WEIGHTS = 256 };
 typedef struct cli_task {
     const char *name, *file; /* the template's own name */
 } cli_task;
+/* --budget (NULL: not given), --keep (below 0: not given), --embeddings in. `mode` stays the preset's where no mode and
+ * no quantity is given. */
+typedef struct cli_budget {
+    const char *budget;
+    double keep;
+    bool embeddings;
+} cli_budget;
+int cli_parse_budget(const char *command, const cli_budget *given, pol_budget_mode *mode, pol_budget_request *request);
 int cli_parse_weights(const char *command, const char *list, int64_t n, double weights[CLI_MAX_WEIGHTS]);
 int cli_parse_task(const char *command, const char *option, const char *value, cli_task *out);
 int cli_parse_objective(const char *command, const char *value, pol_objective_settings *out);

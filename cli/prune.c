@@ -111,12 +111,14 @@ static void print_row(const char *name, const pol_outcome *x, const pol_outcome 
 
 static void print_result(const pol_prune_settings *o, const pol_prune_result *r)
 {
-    char time[32], memory[32], device[32];
+    char time[32], memory[32], device[32], budget[POL_COST_TEXT];
     printf("\n%-14s %10s  %7s  %10s  %18s  %12s\n", "", "parameters", "blocks", "MACs/token", "perplexity",
            "held-out NLL");
     print_row("dense", &r->dense, &r->dense);
     print_row("initial mask", &r->initial, &r->dense);
     print_row("learnt mask", &r->learnt, &r->dense);
+    pol_cost_report_text(&r->budget, budget);
+    printf("budget: %s\n", budget);
     const pol_perplexity *p = &r->dense.perplexity;
     if (p->tokens)
         printf("perplexity: protocol %s, sequences of %lld, BOS %s, %lld tokens of %s (%s)\n", p->protocol,

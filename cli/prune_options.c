@@ -8,10 +8,10 @@
 
 /* What was given; a value that no user can give where it was not. */
 typedef struct given {
-    const char *data_weights, *objective;
+    const char *data_weights, *objective, *budget;
     int64_t objective_items;
     const char *out, *granularity, *init, *field, *separator, *eval_text, *protocol, *backend, *device;
-    int method, format, bos, weights, baseline, score, schedule, budget, select;
+    int method, format, bos, weights, baseline, score, schedule, embeddings, select;
     int64_t passes, steps, seq_len, max_sequences, eval_limit, mask_samples, per_mask, window, seed, init_sequences,
         init_seq_len, held_out, eval_every, checkpoint_every, batch, threads;
     double keep, keep_heads, keep_channels, keep_attention, keep_mlp, lr, smin;
@@ -20,6 +20,8 @@ typedef struct given {
 } given;
 
 enum { OPTION_ROOM = 64 };
+
+static const char *const embeddings_choices[] = {"out", "in", NULL};
 
 #define HEADING(text)                                 \
     {                                                 \
@@ -46,8 +48,13 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
         {"resume", NULL, "go on where the run stopped", CLI_FLAG, &g->resume, 0, 0, NULL},
 
         HEADING("Budget"),
-        {"budget", "MODE", "a share of each kind by itself, or one of all parameters (separate)", CLI_CHOICE,
-         &g->budget, 0, 0, pol_budget_mode_names},
+        {"budget", "WHAT",
+         "separate: --keep is of each kind of units; joint: of all parameters; or an amount, a share or what goes of "
+         "params, bytes, kv-bytes, macs, ms: params=5.0B, bytes=3GiB, kv-bytes=-40%, macs=-30%, ms=-25% (separate)",
+         CLI_STRING, &g->budget, 0, 0, NULL},
+        {"embeddings", "WHERE",
+         "shares are of the decoder blocks (out), or of the whole model (in); amounts are of the whole (out)",
+         CLI_CHOICE, &g->embeddings, 0, 0, embeddings_choices},
         {"keep-heads", "SHARE", "of KV groups, where it differs from --keep", CLI_REAL, &g->keep_heads, 1e-6, 1, NULL},
         {"keep-channels", "SHARE", "of MLP channels", CLI_REAL, &g->keep_channels, 1e-6, 1, NULL},
         {"keep-attention", "SHARE", "of attention blocks", CLI_REAL, &g->keep_attention, 1e-6, 1, NULL},
@@ -198,7 +205,6 @@ static void lay_learning(const given *g, pol_prune_settings *o)
         l->score = (pol_score)g->score;
     if (g->schedule >= 0)
         l->schedule = (pol_schedule)g->schedule;
-    l->budget.mode = (pol_budget_mode)g->budget;
     l->shared_sequences = !g->separate;
     if (g->normalise || g->no_normalise)
         l->normalise = g->normalise;
@@ -211,7 +217,7 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
     o->text = (pol_text_options){.format = (pol_text_format)g->format, .field = g->field, .separator = g->separator};
     o->bos = (pol_bos)g->bos;
     o->eval_text = g->eval_text;
-    o->keep = g->keep;
+    o->keep = fmax(g->keep, 0);
     const double kinds[POL_UNIT_KINDS] = {[POL_UNIT_GROUP] = g->keep_heads,
                                           [POL_UNIT_CHANNEL] = g->keep_channels,
                                           [POL_UNIT_ATTENTION] = g->keep_attention,
@@ -284,8 +290,6 @@ int cli_prune_parse(const char *command, int argc, char **argv, cli_prune *c)
         return EXIT_USAGE;
     if (n < 1)
         return cli_usage(command, "which model?");
-    if (g.keep < 0)
-        return cli_usage(command, "--keep is missing: the share that stays");
     if (g.normalise && g.no_normalise)
         return cli_usage(command, "--normalise and --no-normalise contradict each other");
     pol_prune_defaults((pol_method)g.method, &c->settings);
@@ -304,5 +308,7 @@ int cli_prune_parse(const char *command, int argc, char **argv, cli_prune *c)
             return code;
     }
     c->settings.objective.task_items = g.objective_items;
-    return lay_over(command, &g, &c->settings);
+    const cli_budget budget = {.budget = g.budget, .keep = g.keep, .embeddings = g.embeddings};
+    const int code = cli_parse_budget(command, &budget, &c->settings.learn.budget.mode, &c->settings.request);
+    return code == EXIT_DONE ? lay_over(command, &g, &c->settings) : code;
 }

@@ -44,7 +44,7 @@ static rates rates_of(const pol_config *c, pol_quantity quantity, const pol_cost
             r.block[k] = bytes_of(r.block[k], o->weight_bits);
         }
         r.norm = bytes_of(r.norm, o->weight_bits);
-        r.outside = bytes_of(r.outside, o->weight_bits);
+        r.outside = bytes_of(r.outside, o->outside_bits > 0 ? o->outside_bits : o->weight_bits);
         return r;
     case POL_KV_BYTES: return (rates){.unit = {bytes_of(2 * D, o->cache_bits), 0}};
     case POL_MACS: /* the output matrix works whether it is tied or not */

@@ -411,3 +411,19 @@ const char *pol_source_dtype(const pol_source *src, pol_tensor_kind kind, int32_
     const stored *s = slot(src, kind, layer);
     return s->name ? s->coding->name : "none";
 }
+
+double pol_source_bits(const pol_source *src, bool outside)
+{
+    double bytes = 0, params = 0;
+    for (int32_t l = 0; l < (outside ? 1 : src->config.n_layers); l++)
+        for (int k = 0; k < POL_T_KINDS; k++) {
+            const stored *s = slot(src, (pol_tensor_kind)k, l);
+            int64_t rows, cols;
+            pol_tensor_shape(&src->config, (pol_tensor_kind)k, l, &rows, &cols);
+            if (!s->name || rows == 0 || pol_tensor_is_global((pol_tensor_kind)k) != outside)
+                continue;
+            bytes += (double)s->bytes;
+            params += (double)rows * (double)cols;
+        }
+    return params > 0 ? 8 * bytes / params : 32;
+}

@@ -51,6 +51,9 @@ void pol_tensor_name(pol_tensor_kind kind, int32_t layer, char *dst, size_t n);
 /* The stored type: "f32", "f16", "bf16", "q4_1", ... */
 const char *pol_source_dtype(const pol_source *src, pol_tensor_kind kind, int32_t layer);
 
+/* Bits that a stored parameter takes, on average over the decoder blocks' tensors or over those outside them. */
+double pol_source_bits(const pol_source *src, bool outside);
+
 bool pol_source_is_gguf(const pol_source *src);
 const char *pol_source_path(const pol_source *src);
 pol_context *pol_source_context(const pol_source *src);

@@ -4,30 +4,8 @@
 
 #include "core/base/file.h"
 #include "core/base/rng.h"
-#include "core/mask/budget.h"
 #include "core/model/source.h"
 #include "core/run/run.h"
-#include "pollard/cost.h"
-
-/* Mean initial probability of each kind: the kind's own share; under a joint budget the share that is left for what may
- * go, and with blocks beside their contents its square root for each, since a unit stays with the product. Units that
- * cost nothing start at 1. */
-static void initial_keep(const pol_prune_settings *o, pol_inputs *in)
-{
-    const unsigned attention = 1u << POL_UNIT_GROUP | 1u << POL_UNIT_ATTENTION;
-    const unsigned mlp = 1u << POL_UNIT_CHANNEL | 1u << POL_UNIT_MLP;
-    const pol_budget *b = &o->learn.budget;
-    const double share = b->mode == POL_BUDGET_JOINT ? pol_budget_share(in->units, o->granularity, b) : 1;
-    const unsigned bound = b->cost ? pol_cost_kinds(b->cost) : o->granularity;
-    for (int k = 0; k < POL_UNIT_KINDS; k++) {
-        const unsigned pair = attention & 1u << k ? attention : mlp;
-        const bool both = (o->granularity & pair) == pair;
-        if (b->mode == POL_BUDGET_SEPARATE)
-            in->init_keep[k] = b->keep[k];
-        else
-            in->init_keep[k] = !(bound & 1u << k) ? 1 : both ? sqrt(share) : share;
-    }
-}
 
 /* Read here once, so that a file that does not fit is refused before any work. */
 static pol_status find_init_mask(const pol_prune_settings *o, pol_inputs *in)
@@ -121,15 +99,13 @@ pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_in
     if (s == POL_OK)
         s = pol_units_new(ctx, pol_source_config(in->src), &in->units);
     if (s == POL_OK)
-        s = pol_budget_check(in->units, o->granularity, &o->learn.budget);
+        s = pol_inputs_budget(o, NULL, in);
     if (s == POL_OK && o->init_run)
         s = find_init_mask(o, in);
     if (s == POL_OK && (o->n_data || o->eval_text))
         s = pol_tokenizer_open(in->src, &in->tok);
     if (s == POL_OK)
         s = read_text(o, in);
-    if (s == POL_OK)
-        initial_keep(o, in);
     if (s < 0)
         pol_inputs_close(in);
     return s;
@@ -145,6 +121,7 @@ void pol_inputs_close(pol_inputs *in)
     pol_sequences_free(&in->init);
     pol_sequences_free(&in->eval);
     pol_free(in->ctx, in->init_mask);
+    pol_cost_free(in->cost);
     pol_units_free(in->units);
     pol_tokenizer_free(in->tok);
     pol_source_close(in->src);

@@ -38,6 +38,14 @@ pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, doubl
 /* Sizes of the model that a mask leaves, its loss on the held-out sequences and its perplexity on the user's text. */
 pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_outcome *x);
 
+/* Tells the log and the caller what is done next. */
+void pol_job_stage(const pol_job *r, const char *name);
+
+/* r->o.learn.budget, when the model is loaded: milliseconds are measured first, or taken from the record of a run that
+ * goes on. And what a mask comes to by it. */
+pol_status pol_job_budget(pol_job *r, const json_t *old);
+void pol_job_report_budget(const pol_job *r, const uint8_t *mask, pol_cost_report *out);
+
 /* Of buffers, at their highest, on the device that had most. */
 uint64_t pol_job_peak_device_bytes(const pol_job *r);
 

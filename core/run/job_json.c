@@ -1,4 +1,5 @@
 /* job_json.c - run.json as a run goes on. */
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -48,6 +49,8 @@ static json_t *results_json(const pol_job *r)
     for (size_t i = 0; i < POL_COUNT(rows); i++)
         if (rows[i].x->known)
             json_object_set_new(results, rows[i].name, pol_outcome_json(rows[i].x));
+    if (r->result->learnt.known)
+        json_object_set_new(results, "budget", pol_cost_report_json(&r->result->budget));
     json_object_set_new(results, "forward_sequences", pol_sequences_json(r->sequences));
     json_object_set_new(results, "chosen_step", json_integer(r->result->chosen_step));
     json_object_set_new(results, "seconds", json_real(pol_seconds() - r->started));
@@ -63,6 +66,29 @@ pol_status pol_job_write_json(pol_job *r, const char *status)
     return pol_json_write(r->ctx, r->folder.json, r->json);
 }
 
+static pol_status read_budget(pol_context *ctx, const char *where, const json_t *j, pol_cost_report *out)
+{
+    const double most = 1e300;
+    const char *name;
+    bool known = false;
+    *out = (pol_cost_report){.asked = NAN};
+    if (!json_is_object(j))
+        return POL_OK;
+    POL_TRY(pol_json_str(ctx, where, j, "quantity", &name));
+    for (int q = 0; pol_quantity_names[q] && !known; q++) {
+        out->quantity = (pol_quantity)q;
+        known = !strcmp(name, pol_quantity_names[q]);
+    }
+    if (!known)
+        return pol_fail(ctx, POL_EFORMAT, "%s: budget: '%s' is no quantity", where, name);
+    POL_TRY(pol_json_num_opt(ctx, where, j, "asked", 0, most, &out->asked));
+    POL_TRY(pol_json_num(ctx, where, j, "achieved", 0, most, &out->achieved));
+    POL_TRY(pol_json_num(ctx, where, j, "dense", 0, most, &out->dense));
+    POL_TRY(pol_json_num(ctx, where, j, "share", 0, 1, &out->share));
+    POL_TRY(pol_json_num(ctx, where, j, "share_with_embeddings", 0, 1, &out->share_with_embeddings));
+    return pol_json_bool_opt(ctx, where, j, "embeddings", &out->embeddings);
+}
+
 pol_status pol_job_read_results(pol_job *r, const json_t *old)
 {
     json_t *results, *used;
@@ -72,6 +98,7 @@ pol_status pol_job_read_results(pol_job *r, const json_t *old)
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "dense"), &r->result->dense));
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "initial"), &r->result->initial));
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "learnt"), &r->result->learnt));
+    POL_TRY(read_budget(r->ctx, where, json_object_get(results, "budget"), &r->result->budget));
     POL_TRY(pol_json_object(r->ctx, where, results, "forward_sequences", &used));
     for (int p = 0; p < POL_PURPOSES; p++)
         POL_TRY(pol_json_int(r->ctx, where, used, pol_purpose_names[p], 0, INT64_MAX, &r->result->sequences[p]));

@@ -17,7 +17,7 @@
 /* Seconds between checkpoints where no number of steps is given. */
 enum { CHECKPOINT_SECONDS = 120 };
 
-static void stage(pol_job *r, const char *name)
+void pol_job_stage(const pol_job *r, const char *name)
 {
     pol_log(r->ctx, POL_LOG_INFO, "stage %s", name);
     if (r->watch && r->watch->stage)
@@ -132,14 +132,14 @@ static pol_status begin(pol_job *r)
     const pol_checkpoint_shape shape = checkpoint_shape(r);
     POL_TRY(pol_checkpoint_init(r->ctx, &shape, &r->ck));
     POL_TRY(fingerprint(r, r->ck.settings));
-    stage(r, "dense model");
+    pol_job_stage(r, "dense model");
     POL_TRY(pol_job_measure(r, NULL, 0, &r->result->dense));
-    stage(r, "initial probabilities");
+    pol_job_stage(r, "initial probabilities");
     POL_TRY(r->in.init_mask ? earlier_probabilities(r) : metric_probabilities(r));
     memcpy(r->initial_s, r->dist->s, (size_t)u->n * sizeof *r->initial_s);
     if (r->o.learn.smin > 0)
         pol_distribution_clamp(r->dist, (float)r->o.learn.smin);
-    stage(r, "initial mask");
+    pol_job_stage(r, "initial mask");
     POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
     POL_TRY(pol_mask_write(r->ctx, r->folder.initial, u, r->o.granularity, r->mask, r->initial_s));
     POL_TRY(pol_job_measure(r, r->mask, 0, &r->result->initial));
@@ -202,7 +202,7 @@ static pol_status learn(pol_job *r)
     const double tokens = (double)r->o.learn.mask_samples * r->o.learn.sequences_per_mask * (double)r->in.text.seq_len;
     const int64_t first = pol_trainer_next(r->trainer);
     const double began = pol_seconds();
-    stage(r, "learning");
+    pol_job_stage(r, "learning");
     r->written = began;
     for (int64_t step = first; step < steps; step = pol_trainer_next(r->trainer)) {
         snapshot(r);
@@ -228,7 +228,7 @@ static pol_status learn(pol_job *r)
 /* The learnt mask, measured and written. */
 static pol_status finish(pol_job *r)
 {
-    stage(r, "learnt mask");
+    pol_job_stage(r, "learnt mask");
     int64_t step = r->o.learn.steps;
     if (r->o.select == POL_SELECT_BEST && r->ck.has_best) {
         step = r->ck.best_step;
@@ -237,6 +237,7 @@ static pol_status finish(pol_job *r)
     POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
     POL_TRY(pol_job_measure(r, r->mask, step, &r->result->learnt));
     POL_TRY(pol_mask_write(r->ctx, r->folder.mask, r->in.units, r->o.granularity, r->mask, r->dist->s));
+    pol_job_report_budget(r, r->mask, &r->result->budget);
     r->result->chosen_step = step;
     memcpy(r->result->sequences, r->sequences, sizeof r->sequences);
     r->result->seconds = pol_seconds() - r->started;
@@ -245,13 +246,14 @@ static pol_status finish(pol_job *r)
     return pol_job_write_json(r, "done");
 }
 
-static pol_status load(pol_job *r)
+static pol_status load(pol_job *r, const json_t *old)
 {
     const pol_units *u = r->in.units;
     const pol_losses losses = {.look = look, .settle = settle, .drop = drop, .user = r};
-    stage(r, "loading weights");
+    pol_job_stage(r, "loading weights");
     POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.memory, r->in.n_devices, r->in.max_tokens,
                               r->in.max_seq_len, &r->replicas));
+    POL_TRY(pol_job_budget(r, old));
     POL_TRY(pol_distribution_new(u, r->o.granularity, &r->dist));
     r->o.learn.parts = r->in.parts;
     r->o.learn.n_parts = r->in.n_parts;
@@ -267,7 +269,7 @@ static pol_status work(pol_job *r, const json_t *old)
 {
     if (!r->saved) /* begun anew, also where a run was killed before it had anything to save */
         POL_TRY(pol_job_write_json(r, "running"));
-    POL_TRY(load(r));
+    POL_TRY(load(r, old));
     POL_TRY(r->saved ? restore(r, old) : begin(r));
     POL_TRY(pol_step_log_open(r->ctx, r->folder.log, r->ck.step, &r->log));
     if (r->trainer)

@@ -48,12 +48,18 @@ typedef struct pol_inputs {
     pol_sequences init;  /* recut for the metric; n = 0 where it needs none */
     pol_sequences eval;  /* n = 0 where there is none */
     char *init_mask;     /* mask.json of the run to begin from; NULL = metric */
+    pol_cost *cost;      /* in the quantity that the budget is in, else in parameters; NULL: not yet (milliseconds) */
+    pol_budget budget;   /* settings' own, with cost and limit where a quantity is asked for */
     double init_keep[POL_UNIT_KINDS]; /* mean initial probability of each kind */
     int64_t max_tokens, max_seq_len;  /* of a forward pass */
 } pol_inputs;
 
 pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_inputs *in);
 void pol_inputs_close(pol_inputs *in);
+
+/* budget.c: cost, budget and init_keep of what the settings ask for, checked. Milliseconds wait for `timing` (NULL: not
+ * yet). */
+pol_status pol_inputs_budget(const pol_prune_settings *o, const pol_timing *timing, pol_inputs *in);
 
 /* texts.c: the calibration text, and what of it is learnt from. And the mean of the held-out sequences' losses. */
 pol_status pol_texts_read(const pol_prune_settings *o, pol_inputs *in);

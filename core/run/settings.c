@@ -57,6 +57,9 @@ static void fill_automatic(pol_prune_settings *o)
 static pol_status fill_budget(pol_context *ctx, pol_prune_settings *o)
 {
     pol_budget *b = &o->learn.budget;
+    if (o->request.value > 0 && b->mode != POL_BUDGET_JOINT)
+        return pol_fail(ctx, POL_EARG, "budget of %s: a separate budget has shares of units alone",
+                        pol_quantity_names[o->request.quantity]);
     b->keep_params = o->keep;
     for (pol_unit_kind k = 0; k < POL_UNIT_KINDS; k++) {
         b->keep[k] = o->keep_kind[k] != 0 ? o->keep_kind[k] : o->keep;
@@ -122,6 +125,8 @@ static json_t *granularity_json(unsigned granularity)
 static json_t *keep_json(const pol_prune_settings *o)
 {
     const pol_budget *b = &o->learn.budget;
+    if (o->request.value > 0)
+        return pol_budget_request_json(&o->request);
     if (b->mode == POL_BUDGET_JOINT)
         return json_pack("{sf}", "params", b->keep_params);
     json_t *keep = json_object();

@@ -30,7 +30,8 @@ typedef struct pol_timing {
 
 typedef struct pol_cost_options {
     bool embeddings;          /* the whole model counts: embedding and output matrices and norms too */
-    double weight_bits;       /* BYTES: of a parameter as stored */
+    double weight_bits;       /* BYTES: of a parameter of the blocks as stored */
+    double outside_bits;      /* and of one outside them; 0: the same */
     double cache_bits;        /* KV_BYTES: of a number in the cache */
     const pol_timing *timing; /* MS; read during the call */
 } pol_cost_options;

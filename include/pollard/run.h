@@ -7,12 +7,14 @@
 #ifndef POLLARD_RUN_H
 #define POLLARD_RUN_H
 
+#include "pollard/cost.h"
 #include "pollard/data.h"
 #include "pollard/device.h"
 #include "pollard/eval.h"
 #include "pollard/learn.h"
 #include "pollard/memory.h"
 #include "pollard/objective.h"
+#include "pollard/repair.h"
 #include "pollard/score.h"
 
 #ifdef __cplusplus
@@ -55,6 +57,7 @@ typedef struct pol_prune_settings {
     unsigned granularity;
     double keep;
     double keep_kind[POL_UNIT_KINDS]; /* SEPARATE: of a kind; 0 = keep */
+    pol_budget_request request;       /* in place of keep, with learn.budget.mode JOINT; value 0 = none */
 
     /* learning */
     pol_method method;
@@ -111,6 +114,7 @@ typedef struct pol_outcome {
 
 typedef struct pol_prune_result {
     pol_outcome dense, initial, learnt;
+    pol_cost_report budget; /* of the learnt mask: in the budget's quantity, else in parameters */
     int64_t sequences[POL_PURPOSES]; /* forward sequences used */
     int64_t steps, chosen_step;
     double seconds;
@@ -138,7 +142,8 @@ POL_API pol_status pol_prune_plan(pol_context *ctx, const pol_prune_settings *o,
 POL_API pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch,
                              pol_prune_result *result);
 
-/* A model as it can be named on a command line: a folder or GGUF file, or a run whose mask applies. */
+/* A model as it can be named on a command line: a folder or GGUF file, or a run whose mask applies, with its repaired
+ * weights. */
 typedef struct pol_target {
     pol_context *ctx;
     pol_source *src;
@@ -146,11 +151,16 @@ typedef struct pol_target {
     uint8_t *mask;        /* [units->n]; NULL for a plain model */
     float *s;             /* [units->n]; NULL for a plain model */
     unsigned granularity; /* of the run */
+    pol_repaired *repaired; /* weights that go with the mask; NULL: the model's own */
 } pol_target;
 
 /* `model` is where a run's model is now, and refused for what is no run (POL_EARG); NULL = where it was. A run whose
  * model has changed since (hash) is POL_EFORMAT; one without a mask yet is POL_EFORMAT saying that it is unfinished. */
 POL_API pol_status pol_target_open(pol_context *ctx, const char *path, const char *model, pol_target *out);
+/* The mask alone: repaired weights are forgotten. */
+POL_API void pol_target_bare(pol_target *t);
+/* Mask and repaired weights, into the model of t->src. Passes that are queued have been settled. */
+POL_API pol_status pol_target_apply(const pol_target *t, pol_model *m);
 /* The shape of what the mask leaves; the model's own where there is none. */
 POL_API void pol_target_config(const pol_target *t, pol_config *out);
 POL_API void pol_target_close(pol_target *t); /* takes a zeroed one */
