@@ -13,10 +13,10 @@ typedef struct eval_args {
     int64_t seq_len, limit, batch, threads;
     uint64_t memory_limit;
     cli_list tasks;
-    bool json, quiet, dense;
+    bool json, quiet, dense, bare;
 } eval_args;
 
-enum { N_OPTIONS = 20 };
+enum { N_OPTIONS = 21 };
 
 static void make_options(eval_args *a, cli_option out[N_OPTIONS])
 {
@@ -37,6 +37,7 @@ static void make_options(eval_args *a, cli_option out[N_OPTIONS])
         {"separator", "TEXT", "between the documents of a plain text, for example <|endoftext|>", CLI_STRING,
          &a->separator, 0, 0, NULL},
         {"dense", NULL, "of a RUN: the model before pruning", CLI_FLAG, &a->dense, 0, 0, NULL},
+        {"bare", NULL, "of a RUN: its mask alone, without repaired weights", CLI_FLAG, &a->bare, 0, 0, NULL},
         {"batch", "N", "chunks that go through the model at a time (1024 tokens' worth)", CLI_INT, &a->batch, 1,
          1 << 20, NULL},
         {"backend", "NAME", CLI_BACKEND_HELP, CLI_STRING, &a->backend, 0, 0, NULL},
@@ -125,6 +126,8 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
     const int64_t seq_len = a->seq_len > 0 ? a->seq_len : protocol->seq_len;
     const pol_bos bos = a->bos ? (pol_bos)a->bos : protocol->bos;
     POL_TRY(pol_target_open(ctx, path, a->model, &e->target));
+    if (a->bare || a->dense)
+        pol_target_bare(&e->target);
     POL_TRY(pol_tokenizer_open(e->target.src, &e->tok));
     if (a->text)
         POL_TRY(read_text(ctx, a, seq_len, bos, e));
@@ -137,7 +140,7 @@ static pol_status evaluate(pol_context *ctx, const char *path, const eval_args *
                              &e->be));
     POL_TRY(load(ctx, path, a, e));
     if (e->target.mask && !a->dense)
-        POL_TRY(pol_model_set_mask(e->model, e->target.mask));
+        POL_TRY(pol_target_apply(&e->target, e->model));
     if (a->text)
         POL_TRY(pol_eval_sequences(e->forward, &e->text, on_progress, &e->progress, p));
     /* A protocol with one of its parts changed is no longer it. */
@@ -159,11 +162,14 @@ static void print_perplexity(const eval_args *a, const pol_perplexity *p)
 static void print_text(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
 {
     const bool masked = e->target.mask && !a->dense;
-    char device[CLI_DEVICE_BYTES], visits[CLI_DEVICE_BYTES];
+    char device[CLI_DEVICE_BYTES], visits[CLI_DEVICE_BYTES], form[POL_REPAIRED_TEXT_BYTES];
     if (a->text)
         print_perplexity(a, p);
     eval_tasks_print(&e->tasks);
-    printf("model %s%s, tokenizer %s\n%s, weights in %s\n", path, masked ? " (pruned)" : "", pol_tokenizer_kind(e->tok),
+    printf("model %s%s", path, masked ? " (pruned" : "");
+    if (e->target.repaired)
+        printf(", repaired: %s", pol_repaired_text(e->target.repaired, form));
+    printf("%s, tokenizer %s\n%s, weights in %s\n", masked ? ")" : "", pol_tokenizer_kind(e->tok),
            cli_device(device, pol_backend_info(e->be)), pol_backend_weights(e->be));
     if (e->memory.placement.streamed)
         printf("streamed: %s\n", cli_visits(visits, &e->memory));
@@ -172,6 +178,7 @@ static void print_text(const char *path, const eval_args *a, const evaluation *e
 static json_t *result_json(const char *path, const eval_args *a, const evaluation *e, const pol_perplexity *p)
 {
     const bool masked = e->target.mask && !a->dense;
+    char form[POL_REPAIRED_TEXT_BYTES];
     pol_config measured = *pol_source_config(e->target.src);
     if (masked)
         pol_target_config(&e->target, &measured);
@@ -182,6 +189,8 @@ static json_t *result_json(const char *path, const eval_args *a, const evaluatio
         json_object_set_new(j, "tasks", eval_tasks_json(&e->tasks));
     json_object_set_new(j, "model", json_string(path));
     json_object_set_new(j, "pruned", json_boolean(masked));
+    if (e->target.repaired)
+        json_object_set_new(j, "repaired", json_string(pol_repaired_text(e->target.repaired, form)));
     json_object_set_new(j, "params", json_integer((json_int_t)pol_config_total_params(&measured)));
     json_object_set_new(j, "tokenizer", json_string(pol_tokenizer_kind(e->tok)));
     json_object_set_new(j, "device", pol_device_json(pol_backend_info(e->be)));

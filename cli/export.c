@@ -12,10 +12,10 @@ typedef struct export_args {
     const char *out, *model;
     int format, dtype;
     uint64_t shard_size;
-    bool json, quiet;
+    bool json, quiet, bare;
 } export_args;
 
-enum { N_OPTIONS = 8 };
+enum { N_OPTIONS = 9 };
 
 static void make_options(export_args *a, cli_option out[N_OPTIONS])
 {
@@ -27,6 +27,7 @@ static void make_options(export_args *a, cli_option out[N_OPTIONS])
         {"dtype", "TYPE", "of the weights (as the source; f32 where that is quantised)", CLI_CHOICE, &a->dtype, 0, 0,
          dtypes},
         {"shard-size", "SIZE", "start a new file above this (5 GB)", CLI_SIZE, &a->shard_size, 0, 0, NULL},
+        {"bare", NULL, "of a RUN: its mask alone, without repaired weights", CLI_FLAG, &a->bare, 0, 0, NULL},
         {"json", NULL, "print the result as one JSON object", CLI_FLAG, &a->json, 0, 0, NULL},
         {"quiet", NULL, "print nothing on success", CLI_FLAG, &a->quiet, 0, 0, NULL},
         {NULL, NULL, NULL, CLI_FLAG, NULL, 0, 0, NULL},
@@ -47,9 +48,12 @@ static pol_status write_model(pol_context *ctx, const char *path, const export_a
 {
     pol_target t;
     POL_TRY(pol_target_open(ctx, path, a->model, &t));
+    if (a->bare)
+        pol_target_bare(&t);
     const pol_export_options o = {.format = (pol_export_format)a->format,
                                   .dtype = a->dtype >= 0 ? dtypes[a->dtype] : NULL,
-                                  .shard_bytes = a->shard_size};
+                                  .shard_bytes = a->shard_size,
+                                  .repaired = t.repaired};
     pol_status s = pol_export(t.src, t.units, t.mask, &o, a->out);
     if (s == POL_OK)
         *params = pol_mask_params(t.units, t.mask);

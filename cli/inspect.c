@@ -72,6 +72,9 @@ static void print_mask(const view *v)
     printf("  decoder blocks keep %.2f %% of the dense model's parameters\n",
            100.0 * (double)pol_config_block_params(&v->left) /
                (double)pol_config_block_params(pol_source_config(t->src)));
+    char form[POL_REPAIRED_TEXT_BYTES];
+    if (t->repaired)
+        printf("  repaired weights: %s\n", pol_repaired_text(t->repaired, form));
     for (int32_t l = 0; l < t->units->n_layers; l++) {
         char picture[POL_PICTURE_BYTES];
         pol_mask_picture(t->units, t->mask, l, picture, sizeof picture);
@@ -81,10 +84,13 @@ static void print_mask(const view *v)
 
 static json_t *view_json(const view *v)
 {
+    char form[POL_REPAIRED_TEXT_BYTES];
     json_t *j = pol_config_json(&v->left);
     json_object_set_new(j, "path", json_string(v->path));
     json_object_set_new(j, "tokenizer", v->tokenizer ? json_string(v->tokenizer) : json_null());
     json_object_set_new(j, "pruned", json_boolean(v->target.mask != NULL));
+    if (v->target.repaired)
+        json_object_set_new(j, "repaired", json_string(pol_repaired_text(v->target.repaired, form)));
     if (v->target.mask)
         json_object_set_new(j, "dense", pol_config_json(pol_source_config(v->target.src)));
     return j;

@@ -5,6 +5,7 @@
 
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/repair/repair.h"
 
 /* {"name", "hash"} of the model whose numbering the kept units have: the source, or what it was itself pruned from. */
 static pol_status origin(pol_source *src, const pol_layout *l, json_t **out)
@@ -41,6 +42,18 @@ static json_t *id_array(const pol_kept_units *p)
     return a;
 }
 
+/* NULL where the weights are the source's. */
+static json_t *repaired_json(const pol_layout *l)
+{
+    const pol_repaired *r = l->repaired;
+    if (!r)
+        return NULL;
+    if (pol_repaired_kind(r) == POL_REPAIR_BIAS)
+        return json_pack("{s:s}", "kind", "bias");
+    return json_pack("{s:s,s:s,s:b}", "kind", pol_repair_names[pol_repaired_kind(r)], "target",
+                     pol_repair_target_names[pol_repaired_target(r)], "inputs_refitted", pol_repaired_refitted(r));
+}
+
 static json_t *layer_array(const pol_layout *l)
 {
     json_t *a = json_array();
@@ -60,11 +73,12 @@ pol_status pol_export_pollard_json(pol_source *src, const pol_layout *l, const c
     json_t *source;
     POL_TRY(origin(src, l, &source));
     /* clang-format off */
-    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:{s:i,s:i},s:o}",
+    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o*,s:{s:i,s:i},s:o}",
                           "format", "pollard-hf",
                           "version", 1,
                           "pollard", pol_version(),
                           "source", source,
+                          "repaired", repaired_json(l),
                           "dense", "n_groups", l->out.n_groups, "ffn", l->out.ffn,
                           "layers", layer_array(l));
     /* clang-format on */
@@ -99,6 +113,12 @@ static pol_status write_card(const pol_layout *l, const json_t *source, pol_byte
     const char *hash = json_string_value(json_object_get(source, "hash"));
     POL_TRY(pol_bytes_printf(b, "# %s, pruned\n\nWritten by Pollard %s from `%s` ", name, pol_version(), name));
     POL_TRY(pol_bytes_printf(b, "(XXH3-128 of weights and configuration: `%s`).\n%s\n\n", hash, what[l->format]));
+    char form[POL_REPAIRED_TEXT_BYTES];
+    if (l->repaired)
+        POL_TRY(pol_bytes_printf(b,
+                                 "Weights that stayed were repaired by forward statistics, to make up for those that "
+                                 "went: %s.\n\n",
+                                 pol_repaired_text(l->repaired, form)));
     POL_TRY(pol_bytes_printf(b, "Kept: %lld of %lld key/value groups, %lld of %lld MLP channels, ", (long long)groups,
                              (long long)dense.n_groups * dense.n_layers, (long long)channels,
                              (long long)dense.ffn * dense.n_layers));

@@ -63,7 +63,7 @@ static pol_status write_all(pol_source *src, const pol_layout *l, const pol_expo
     int32_t bos, eos;
     POL_TRY(write_tokenizer(src, dir, &bos, &eos));
     POL_TRY(pol_export_weights(src, l, o->dtype, o->shard_bytes ? o->shard_bytes : DEFAULT_SHARD_BYTES, dir, &written));
-    POL_TRY(pol_export_config(src, written, bos, eos, dir));
+    POL_TRY(pol_export_config(src, &l->out, written, bos, eos, dir));
     if (o->format == POL_EXPORT_HF)
         POL_TRY(pol_export_pollard_json(src, l, dir));
     return pol_export_card(src, l, dir);
@@ -84,9 +84,11 @@ pol_status pol_export(pol_source *src, const pol_units *u, const uint8_t *mask, 
     pol_context *ctx = pol_source_context(src);
     POL_TRY(check_options(ctx, o));
     pol_layout l;
-    POL_TRY(pol_layout_make(src, u, mask, o->format, &l));
+    POL_TRY(pol_layout_make(src, u, mask, o->format, o->repaired, &l));
     pol_outdir dir;
-    pol_status s = pol_outdir_open(ctx, out_dir, &dir);
+    pol_status s = pol_export_check_biases(src, &l.out);
+    if (s == POL_OK)
+        s = pol_outdir_open(ctx, out_dir, &dir);
     if (s == POL_OK) {
         s = write_all(src, &l, o, dir.tmp);
         if (s == POL_OK)

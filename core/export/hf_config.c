@@ -1,8 +1,11 @@
 /* hf_config.c - the configuration as the Hugging Face classes read it. */
 #include "core/export/hf_config.h"
 
+#include <string.h>
+
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/model/family.h"
 
 static const char *torch_name(pol_dtype d) { return d == POL_F32 ? "float32" : d == POL_F16 ? "float16" : "bfloat16"; }
 
@@ -85,17 +88,44 @@ pol_status pol_export_make_config(pol_context *ctx, const char *where, const pol
     return POL_OK;
 }
 
-pol_status pol_export_config(pol_source *src, pol_dtype written, int32_t bos, int32_t eos, const char *dir)
+static bool has_more_biases(const pol_config *in, const pol_config *out)
+{
+    return out->o_bias != in->o_bias || out->mlp_bias != in->mlp_bias;
+}
+
+pol_status pol_export_check_biases(pol_source *src, const pol_config *out)
+{
+    pol_context *ctx = pol_source_context(src);
+    const pol_config *in = pol_source_config(src);
+    const pol_family *f = pol_family_of_model_type(in->family, strlen(in->family));
+    if (!has_more_biases(in, out))
+        return POL_OK;
+    if (!f || !f->biased)
+        return pol_fail(ctx, POL_EUNSUPPORTED,
+                        "%s: repaired output biases: no stock Hugging Face class of the family '%s' has biases",
+                        pol_source_path(src), in->family);
+    return check_biases(ctx, pol_source_path(src), out);
+}
+
+/* The switches of LlamaForCausalLM for biases that a repair has added. */
+static bool set_biases(json_t *config, const pol_config *in, const pol_config *out)
+{
+    return !has_more_biases(in, out) || (set(config, "attention_bias", json_boolean(out->qkv_bias)) &&
+                                         set(config, "mlp_bias", json_boolean(out->mlp_bias)));
+}
+
+pol_status pol_export_config(pol_source *src, const pol_config *out, pol_dtype written, int32_t bos, int32_t eos,
+                             const char *dir)
 {
     pol_context *ctx = pol_source_context(src);
     json_t *j;
     if (pol_source_is_gguf(src))
-        POL_TRY(pol_export_make_config(ctx, pol_source_path(src), pol_source_config(src), bos, eos, &j));
+        POL_TRY(pol_export_make_config(ctx, pol_source_path(src), out, bos, eos, &j));
     else
         j = json_deep_copy(pol_source_config_json(src));
     char *path = pol_path_join(ctx, dir, "config.json");
     pol_status s = path ? POL_OK : POL_ENOMEM;
-    if (s == POL_OK && (!j || !set_dtype(j, torch_name(written))))
+    if (s == POL_OK && (!j || !set_dtype(j, torch_name(written)) || !set_biases(j, pol_source_config(src), out)))
         s = pol_fail(ctx, POL_ENOMEM, "%s: no memory for the configuration", path);
     if (s == POL_OK)
         s = pol_json_write(ctx, path, j);

@@ -5,6 +5,7 @@
 
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/repair/repair.h"
 
 /* Large enough for any model: 8 MB hold the lists of a million units. */
 enum { POLLARD_JSON_LIMIT = 64 << 20 };
@@ -108,6 +109,18 @@ static pol_status place_all(pol_source *src, const pol_units *u, const uint8_t *
     return s < 0 ? s : renumber_from_source(l, src);
 }
 
+/* A block that the repair gave an output bias makes its kind of block biased everywhere: stock classes have biases on
+ * all of q, k, v and o, or of gate, up and down, of all layers, or on none. */
+static void add_biases(pol_layout *l)
+{
+    for (int32_t i = 0; i < l->out.n_layers; i++) {
+        if (pol_repaired_has(l->repaired, POL_T_O_BIAS, i))
+            l->out.qkv_bias = l->out.o_bias = true;
+        if (pol_repaired_has(l->repaired, POL_T_DOWN_BIAS, i))
+            l->out.mlp_bias = true;
+    }
+}
+
 static pol_status make(pol_source *src, const pol_units *u, const uint8_t *mask, pol_layout *l)
 {
     const pol_config *c = pol_source_config(src);
@@ -120,17 +133,23 @@ static pol_status make(pol_source *src, const pol_units *u, const uint8_t *mask,
         return POL_ENOMEM;
     POL_TRY(place_all(src, u, mask, l));
     const bool zeros = l->format == POL_EXPORT_ZEROS;
-    for (int32_t i = 0; i < c->n_layers; i++)
-        l->out.layers[i] = (pol_layer_shape){zeros ? c->n_groups : l->groups[i].n, zeros ? c->ffn : l->channels[i].n};
+    if (l->repaired)
+        add_biases(l);
+    l->left = l->out;
+    for (int32_t i = 0; i < c->n_layers; i++) {
+        l->left.layers[i] = (pol_layer_shape){l->groups[i].n, l->channels[i].n};
+        l->out.layers[i] = zeros ? (pol_layer_shape){c->n_groups, c->ffn} : l->left.layers[i];
+    }
     return POL_OK;
 }
 
 pol_status pol_layout_make(pol_source *src, const pol_units *u, const uint8_t *mask, pol_export_format format,
-                           pol_layout *out)
+                           const pol_repaired *repaired, pol_layout *out)
 {
     memset(out, 0, sizeof *out);
     out->ctx = pol_source_context(src);
     out->format = format;
+    out->repaired = repaired;
     pol_status s = make(src, u, mask, out);
     if (s < 0)
         pol_layout_free(out);

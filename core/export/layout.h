@@ -18,14 +18,16 @@ typedef struct pol_kept_units {
 typedef struct pol_layout {
     pol_context *ctx;
     pol_export_format format;
-    pol_config out;                    /* shapes of the output: out.layers[] */
+    pol_config out;                    /* shapes of the output: out.layers[]; its biases, too */
+    pol_config left;                   /* shapes of what stays, whatever the format: those of repaired weights */
+    const pol_repaired *repaired;      /* borrowed; NULL: none */
     pol_kept_units *groups, *channels; /* [out.n_layers] */
     json_t *origin;                    /* "source" of the source's own pollard.json, NULL for a dense source */
 } pol_layout;
 
 /* POL_EARG where `u` does not number this source's units. On success the contents are yours: pol_layout_free(). */
 pol_status pol_layout_make(pol_source *src, const pol_units *u, const uint8_t *mask, pol_export_format format,
-                           pol_layout *out);
+                           const pol_repaired *repaired, pol_layout *out);
 void pol_layout_free(pol_layout *l); /* takes a zeroed one */
 
 /* Where the i-th unit that stays is put. */

@@ -11,18 +11,21 @@
 
 #include "core/export/safetensors_write.h"
 #include "core/model/tensors.h"
+#include "core/repair/repair.h"
 
 enum { PIECE_VALUES = 1 << 18 }; /* 1 MB at a time, or one row where that is more */
 
 typedef enum axis { NO_UNITS, ROWS, COLUMNS } axis;
 
-/* One tensor of the output and how it is made from its namesake in the source. */
+/* One tensor of the output and how it is made from its namesake in the source, or among the repaired weights, which
+ * have the units that stay and no others. */
 typedef struct tensor_plan {
     pol_tensor_kind kind;
     int32_t layer;
     axis axis;
     int64_t width;           /* rows or columns of a unit */
     const pol_kept_units *p; /* the block's units; NULL for the tensors outside the blocks */
+    bool repaired;
     int64_t in_rows, in_cols, out_rows, out_cols;
 } tensor_plan;
 
@@ -54,7 +57,8 @@ static tensor_plan plan_tensor(const pol_layout *l, const pol_config *in, pol_te
     case POL_T_OUTPUT_NORM:
     case POL_T_KINDS: break;
     }
-    pol_tensor_shape(in, kind, layer, &t.in_rows, &t.in_cols);
+    t.repaired = t.p && l->repaired && pol_repaired_has(l->repaired, kind, layer);
+    pol_tensor_shape(t.repaired ? &l->left : in, kind, layer, &t.in_rows, &t.in_cols);
     pol_tensor_shape(&l->out, kind, layer, &t.out_rows, &t.out_cols);
     return t;
 }
@@ -89,6 +93,15 @@ typedef struct walk {
     float *moved; /* one row of the output */
 } walk;
 
+static pol_status read_rows(const walk *k, const tensor_plan *t, int64_t row, int64_t n)
+{
+    return t->repaired ? pol_repaired_read(k->l->repaired, t->kind, t->layer, row, n, k->rows)
+                       : pol_source_read(k->src, t->kind, t->layer, row, n, k->rows);
+}
+
+/* Where the i-th unit that stays is in what is read. */
+static int64_t place_in(const tensor_plan *t, int32_t i) { return t->repaired ? i : t->p->from[i]; }
+
 /* Rows of a tensor that are read together. */
 static int64_t piece_rows(const tensor_plan *t)
 {
@@ -102,7 +115,7 @@ static pol_status copy_rows(const walk *k, const tensor_plan *t, int64_t row, in
     for (; row < end; row += piece) {
         const int64_t now = pol_min_i64(piece, end - row);
         POL_TRY(pol_check_stop(k->l->ctx));
-        POL_TRY(pol_source_read(k->src, t->kind, t->layer, row, now, k->rows));
+        POL_TRY(read_rows(k, t, row, now));
         if (t->axis != COLUMNS) {
             POL_TRY(pol_st_append(k->w, k->rows, now * t->out_cols));
             continue;
@@ -111,7 +124,7 @@ static pol_status copy_rows(const walk *k, const tensor_plan *t, int64_t row, in
             memset(k->moved, 0, (size_t)t->out_cols * sizeof *k->moved);
             for (int32_t i = 0; i < t->p->n; i++)
                 memcpy(k->moved + pol_layout_place(k->l, t->p, i) * t->width,
-                       k->rows + r * t->in_cols + t->p->from[i] * t->width, (size_t)t->width * sizeof *k->moved);
+                       k->rows + r * t->in_cols + place_in(t, i) * t->width, (size_t)t->width * sizeof *k->moved);
             POL_TRY(pol_st_append(k->w, k->moved, t->out_cols));
         }
     }
@@ -136,10 +149,11 @@ static pol_status copy_units(const walk *k, const tensor_plan *t)
     for (int32_t i = 0, run; i < p->n; i += run) {
         const int32_t to = pol_layout_place(k->l, p, i);
         run = 1;
-        while (i + run < p->n && p->from[i + run] == p->from[i] + run && pol_layout_place(k->l, p, i + run) == to + run)
+        while (i + run < p->n && place_in(t, i + run) == place_in(t, i) + run &&
+               pol_layout_place(k->l, p, i + run) == to + run)
             run++;
         POL_TRY(fill_rows(k, t, to * t->width - done, 0));
-        POL_TRY(copy_rows(k, t, p->from[i] * t->width, run * t->width));
+        POL_TRY(copy_rows(k, t, place_in(t, i) * t->width, run * t->width));
         done = (to + run) * t->width;
     }
     return fill_rows(k, t, t->out_rows - done, 0);
@@ -149,8 +163,9 @@ static pol_status write_tensor(const walk *k, const tensor_plan *t)
 {
     /* Only ZEROS writes tensors of a block with nothing left. A norm that the source no longer has is 1: any finite
      * gain will do. */
-    if (t->p && t->p->n == 0 && !(pol_tensor_is_norm(t->kind) && t->in_rows > 0))
-        return fill_rows(k, t, t->out_rows, pol_tensor_is_norm(t->kind) ? 1 : 0);
+    const bool gone = t->p && t->p->n == 0, norm = pol_tensor_is_norm(t->kind);
+    if ((gone || t->in_rows == 0) && !(norm && t->in_rows > 0)) /* or a bias that others have, and this one has not */
+        return fill_rows(k, t, t->out_rows, norm ? 1 : 0);
     return t->axis == ROWS ? copy_units(k, t) : copy_rows(k, t, 0, t->in_rows);
 }
 
@@ -173,8 +188,10 @@ static pol_status write_all(walk *k, const tensor_plan *plan, int64_t n)
 
 static pol_dtype written_type(pol_source *src, const char *dtype, const tensor_plan *t)
 {
-    if (!dtype) /* a tensor of a block that the source lacks is written as the embedding is */
-        dtype = t->in_rows > 0 ? pol_source_dtype(src, t->kind, t->layer) : pol_source_dtype(src, POL_T_EMBED, 0);
+    if (!dtype)
+        dtype = pol_source_dtype(src, t->kind, t->layer);
+    if (strcmp(dtype, "none") == 0) /* what the source lacks is written as the embedding is */
+        dtype = pol_source_dtype(src, POL_T_EMBED, 0);
     return strcmp(dtype, "f16") == 0 ? POL_F16 : strcmp(dtype, "bf16") == 0 ? POL_BF16 : POL_F32;
 }
 

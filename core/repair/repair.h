@@ -54,6 +54,7 @@ void pol_repaired_close(pol_repaired *r); /* takes NULL */
 /* The form, its target (RIDGE), and what the file was made from. */
 pol_repair_kind pol_repaired_kind(const pol_repaired *r);
 pol_repair_target pol_repaired_target(const pol_repaired *r);
+bool pol_repaired_refitted(const pol_repaired *r); /* first matrices, too */
 const char *pol_repaired_identity(const pol_repaired *r);
 bool pol_repaired_has(const pol_repaired *r, pol_tensor_kind kind, int32_t layer);
 /* Puts the weights into a model that is masked by the mask. */

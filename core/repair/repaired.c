@@ -264,16 +264,21 @@ pol_repair_kind pol_repaired_kind(const pol_repaired *r) { return r->kind; }
 pol_repair_target pol_repaired_target(const pol_repaired *r) { return r->target; }
 const char *pol_repaired_identity(const pol_repaired *r) { return r->identity; }
 
+bool pol_repaired_refitted(const pol_repaired *r)
+{
+    for (int32_t l = 0; l < r->left.n_layers; l++)
+        if (find(r, POL_T_Q, l) || find(r, POL_T_GATE, l))
+            return true;
+    return false;
+}
+
 const char *pol_repaired_text(const pol_repaired *r, char buf[POL_REPAIRED_TEXT_BYTES])
 {
-    bool refitted = false;
-    for (int32_t l = 0; l < r->left.n_layers; l++)
-        refitted |= find(r, POL_T_Q, l) || find(r, POL_T_GATE, l);
     if (r->kind == POL_REPAIR_BIAS)
         snprintf(buf, POL_REPAIRED_TEXT_BYTES, "bias");
     else
         snprintf(buf, POL_REPAIRED_TEXT_BYTES, "ridge, target %s%s", pol_repair_target_names[r->target],
-                 refitted ? ", inputs re-fitted" : "");
+                 pol_repaired_refitted(r) ? ", inputs re-fitted" : "");
     return buf;
 }
 

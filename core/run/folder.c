@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include "core/base/file.h"
+#include "core/run/mend.h"
 #include "core/run/run.h"
 
-static const char *const files[] = {POL_RUN_JSON, POL_RUN_LOG, POL_RUN_MASK, POL_RUN_INITIAL, POL_RUN_CHECKPOINT};
+static const char *const files[] = {POL_RUN_JSON, POL_RUN_LOG, POL_RUN_MASK, POL_RUN_INITIAL, POL_RUN_CHECKPOINT,
+                                    POL_RUN_REPAIRED};
 
 static bool is_part_of_run(const char *name)
 {
@@ -102,6 +104,7 @@ void pol_run_folder_discard(pol_run_folder *f)
     (void)tidy(f, &others);
     for (size_t i = 0; i < POL_COUNT(files); i++)
         unlinkat(f->lock, files[i], 0);
+    (void)pol_mend_tidy(f->ctx, f->path, false);
     rmdir(f->path);
 }
 

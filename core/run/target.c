@@ -4,6 +4,7 @@
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/model/source.h"
+#include "core/repair/repair.h"
 #include "core/run/run.h"
 
 static bool is_run(pol_context *ctx, const char *path)
@@ -46,7 +47,8 @@ static pol_status open_model_of(pol_context *ctx, const char *file, const char *
 static pol_status open_run(pol_context *ctx, const char *path, const char *model, pol_target *t)
 {
     char *json = pol_path_join(ctx, path, POL_RUN_JSON), *mask = pol_path_join(ctx, path, POL_RUN_MASK);
-    pol_status s = json && mask ? open_model_of(ctx, json, model, &t->src) : POL_ENOMEM;
+    char *repaired = pol_path_join(ctx, path, POL_RUN_REPAIRED);
+    pol_status s = json && mask && repaired ? open_model_of(ctx, json, model, &t->src) : POL_ENOMEM;
     if (s == POL_OK)
         s = pol_units_new(ctx, pol_source_config(t->src), &t->units);
     if (s == POL_OK && !pol_path_exists(mask))
@@ -57,8 +59,11 @@ static pol_status open_run(pol_context *ctx, const char *path, const char *model
         t->s = pol_alloc_array(ctx, t->units->n, sizeof *t->s);
         s = t->mask && t->s ? pol_mask_read(ctx, mask, t->units, &t->granularity, t->mask, t->s) : POL_ENOMEM;
     }
+    if (s == POL_OK && pol_path_exists(repaired))
+        s = pol_repaired_open(ctx, repaired, pol_source_config(t->src), t->units, t->mask, &t->repaired);
     pol_free(ctx, json);
     pol_free(ctx, mask);
+    pol_free(ctx, repaired);
     return s;
 }
 
@@ -80,6 +85,18 @@ pol_status pol_target_open(pol_context *ctx, const char *path, const char *model
     return s;
 }
 
+void pol_target_bare(pol_target *t)
+{
+    pol_repaired_close(t->repaired);
+    t->repaired = NULL;
+}
+
+pol_status pol_target_apply(const pol_target *t, pol_model *m)
+{
+    POL_TRY(pol_model_set_mask(m, t->mask));
+    return t->repaired ? pol_repaired_apply(t->repaired, m) : POL_OK;
+}
+
 void pol_target_config(const pol_target *t, pol_config *out)
 {
     *out = *pol_source_config(t->src);
@@ -91,6 +108,7 @@ void pol_target_close(pol_target *t)
 {
     if (!t->ctx)
         return;
+    pol_target_bare(t);
     pol_units_free(t->units);
     pol_source_close(t->src);
     pol_free(t->ctx, t->mask);
