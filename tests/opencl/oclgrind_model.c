@@ -1,12 +1,14 @@
 /* oclgrind_model.c - what oclgrind watches (oclgrind.cmake): the forward pass, changes of the mask and a metric on
- * small models, in each way in which the tests use a device. The numbers are held against the CPU's, so that what was
- * watched was the work itself; buffers have room for what is done and no more. A simulated product takes its time, so
- * there are few of them. */
+ * small models, and of the ops what these do not ask for, in each way in which the tests use a device. The numbers are
+ * held against the CPU's, so that what was watched was the work itself; buffers have room for what is done and no more.
+ * A simulated product takes its time, so there are few of them. */
 #include <math.h>
 
+#include "backends/drivers.h"
 #include "pollard/score.h"
 #include "tests/loaded_model.h"
 #include "tests/opencl/profiles.h"
+#include "tests/ops/conformance.h"
 
 enum {
     SEQUENCES = 1,
@@ -45,6 +47,20 @@ static void compare_metric(loaded *m, loaded *cpu)
     free(want);
 }
 
+/* Second moments, and several targets a token. */
+static void compare_ops(pol_backend *be)
+{
+    static const op_case cases[] = {
+        {"gram", .T = 5, .N = 9, .M = 3, .calls = 2},
+        {"nll", .T = 2, .k = 20, .C = 8, .V = 50, .slice = 30},
+    };
+    pol_backend *reference;
+    assert_ok(be->ctx, pol_reference_open(be->ctx, &reference));
+    for (size_t i = 0; i < POL_COUNT(cases); i++)
+        check_case(&cases[i], be, reference);
+    pol_backend_close(reference);
+}
+
 /* One model has biases, the other grouped queries and a window; both meet both variants of the kernels. In pieces of a
  * row there are products by the hundred: then no metric. */
 static void under_every_profile(void **state)
@@ -64,6 +80,7 @@ static void under_every_profile(void **state)
         compare_losses(&m, &cpu);
         if (!test_profiles[p].piece_bytes)
             compare_metric(&m, &cpu);
+        compare_ops(be);
         unload(&m);
         unload(&cpu);
     }

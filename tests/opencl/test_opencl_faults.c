@@ -9,7 +9,15 @@
 #include "tests/opencl/shim.h"
 #include "tests/ops/rig.h"
 
-enum { B = 2, S = 16, SCORED = B * (S - 1), PRODUCT_T = 5, PRODUCT_N = 7, PRODUCT_C = 9 };
+enum {
+    B = 2,
+    S = 16,
+    SCORED = B * (S - 1),
+    PRODUCT_T = 5,
+    PRODUCT_N = 7,
+    PRODUCT_C = 9,
+    MOMENTS = 4 * PRODUCT_C * PRODUCT_C
+};
 
 typedef struct fixture {
     pol_context *ctx;
@@ -26,7 +34,8 @@ typedef struct fixture {
     pol_forward *forward;
     pol_project_args project;
     pol_project_add_args project_add;
-    float product_right[PRODUCT_T * PRODUCT_C];
+    pol_gram_args gram;
+    float product_right[PRODUCT_T * PRODUCT_C], moments_right[MOMENTS];
 } fixture;
 
 /* A part of the job. It frees what it makes, however it ends, and fails the test where it ends well with a wrong
@@ -267,7 +276,22 @@ static void a_second_start_fails_cleanly(void **state)
     assert_ok(f->ctx, pol_remove_tree(f->ctx, cache));
 }
 
-/* ---- products that CLBlast makes copies for ---- */
+/* ---- products and moments that CLBlast makes copies for ---- */
+
+/* Of the operand and the result of the products; both sums lie in one buffer. */
+static pol_status moments(fixture *f)
+{
+    float sums[MOMENTS] = {0};
+    pol_gram_args *g = &f->gram;
+    POL_TRY(pol_upload(f->be, g->a.buf, g->a.at, sums, MOMENTS));
+    POL_TRY(pol_gram(f->be, g));
+    POL_TRY(pol_download(f->be, g->a.buf, g->a.at, sums, MOMENTS));
+    if (!f->moments_right[0])
+        memcpy(f->moments_right, sums, sizeof sums);
+    if (memcmp(sums, f->moments_right, sizeof sums) != 0)
+        fail_msg("%s: done, but the moments are wrong", f->fault);
+    return POL_OK;
+}
 
 static pol_status products(fixture *f)
 {
@@ -282,7 +306,7 @@ static pol_status products(fixture *f)
         memcpy(f->product_right, x, sizeof x);
     if (memcmp(x, f->product_right, sizeof x) != 0)
         fail_msg("%s: done, but the product is wrong", f->fault);
-    return POL_OK;
+    return moments(f);
 }
 
 /* What the last products left would be wrong to use. */
@@ -315,6 +339,14 @@ static pol_status each_call_of_products(fixture *f)
                                             .T = T,
                                             .N = N,
                                             .C = C};
+    f->gram = (pol_gram_args){.a = rig_zero(&r, POL_F32, MOMENTS),
+                              .x = f->project.x,
+                              .y = f->project_add.x,
+                              .scratch = rig_zero(&r, POL_F32, pol_gram_scratch(f->be, T, C, C)),
+                              .T = T,
+                              .N = C,
+                              .M = C};
+    f->gram.b = (pol_view){f->gram.a.buf, f->gram.a.at + MOMENTS / 2};
     assert_ok(f->ctx, products(f));
     each_call_fails(f, spoil, products, products);
     assert_true(shim_calls(SHIM_clCreateSubBuffer) > 0);

@@ -12,30 +12,30 @@
 
 enum { N = 5, M = 3, CALLS = 200 };
 
-/* Whole numbers whose products a float has; every eighth row as large as can be. */
-static void fill_row(int call, int64_t n, int64_t *whole, float *row)
+/* Whole numbers whose products a float has; every eighth row, from the first on, as large as can be. */
+static void fill_row(int call, int64_t n, float *row)
 {
     for (int64_t i = 0; i < n; i++) {
         const int64_t size = call % 8 == 0 ? 4095 - i : (call * 31 + i * 17) % 97;
-        whole[i] = i % 3 == 2 ? -size : size;
-        row[i] = (float)whole[i];
+        row[i] = (float)(i % 3 == 2 ? -size : size);
     }
 }
 
-/* A start that leaves the smallest products, which are 1, to the low part: it has 48 bits, and a float 24. */
-static pol_view start(rig *r, int64_t columns, int64_t *want)
+/* Sums so large that the smallest products, which are 1, are left to the low part: it has 48 bits, and a float 24. And
+ * one so small that it is itself left to the low part by the first product. */
+static pol_view start(rig *r, int64_t columns, double *want)
 {
     float sums[2 * N * N];
     for (int64_t i = 0; i < N * columns; i++) {
-        sums[i] = ldexpf(i % 2 ? -1.0f : 1.0f, 46);
-        sums[N * columns + i] = (float)(i * 1001);
-        want[i] = (int64_t)sums[i] + i * 1001;
+        sums[i] = i % 3 == 0 ? 0.25f : i % 3 == 1 ? 0x1p46f : -0x1p46f;
+        sums[N * columns + i] = i % 3 == 0 ? 0 : (float)(i * 1001);
+        want[i] = (double)sums[i] + sums[N * columns + i];
     }
     return rig_values(r, POL_F32, 2 * N * columns, sums);
 }
 
 /* Exact, and as a pair should be: its high part is what a float has of the sum. */
-static void check_sums(rig *r, pol_view sums, int64_t columns, bool symmetric, const int64_t *want)
+static void check_sums(rig *r, pol_view sums, int64_t columns, bool symmetric, const double *want)
 {
     double got[2 * N * N];
     rig_read(r, sums, 2 * N * columns, got);
@@ -43,16 +43,16 @@ static void check_sums(rig *r, pol_view sums, int64_t columns, bool symmetric, c
         for (int64_t j = 0; j < (symmetric ? i + 1 : columns); j++) {
             const int64_t at = i * columns + j;
             const double high = got[at], low = got[N * columns + at];
-            if (high != (float)want[at] || low != (double)(want[at] - (int64_t)high))
-                fail_msg("sum (%lld, %lld) of %lld: %.0f and %.0f, expected %lld", (long long)i, (long long)j,
-                         (long long)columns, high, low, (long long)want[at]);
+            if (high != (float)want[at] || low != want[at] - high)
+                fail_msg("sum (%lld, %lld) of %lld: %.2f and %.2f, expected %.2f", (long long)i, (long long)j,
+                         (long long)columns, high, low, want[at]);
         }
 }
 
 static void check_digits(pol_backend *be)
 {
-    int64_t a[N * N], b[N * M], x[N], y[M];
-    float x_row[N], y_row[M];
+    double a[N * N], b[N * M];
+    float x[N], y[M];
     rig r = rig_open(be);
     const pol_gram_args g = {.a = start(&r, N, a),
                              .b = start(&r, M, b),
@@ -63,16 +63,16 @@ static void check_digits(pol_backend *be)
                              .N = N,
                              .M = M};
     for (int call = 0; call < CALLS; call++) {
-        fill_row(call, N, x, x_row);
-        fill_row(call + 3, M, y, y_row);
-        assert_ok(be->ctx, pol_upload(be, g.x.buf, g.x.at, x_row, N));
-        assert_ok(be->ctx, pol_upload(be, g.y.buf, g.y.at, y_row, M));
+        fill_row(call, N, x);
+        fill_row(call + 8, M, y);
+        assert_ok(be->ctx, pol_upload(be, g.x.buf, g.x.at, x, N));
+        assert_ok(be->ctx, pol_upload(be, g.y.buf, g.y.at, y, M));
         assert_ok(be->ctx, pol_gram(be, &g));
         for (int i = 0; i < N; i++) {
             for (int j = 0; j < N; j++)
-                a[i * N + j] += x[i] * x[j];
+                a[i * N + j] += (double)x[i] * x[j];
             for (int j = 0; j < M; j++)
-                b[i * M + j] += x[i] * y[j];
+                b[i * M + j] += (double)x[i] * y[j];
         }
     }
     check_sums(&r, g.a, N, true, a);
@@ -93,7 +93,11 @@ static void test_no_digit_is_lost(void **state)
 
 /* ---- large products ---- */
 
+enum { BAND = 512 }; /* gram.c */
+
 /* CLBlast makes copies, padded, of products from a cube of `least` on; the setting is the process's. */
+enum { ALL_COPIES = 1, NO_COPIES = 1 << 16 };
+
 static pol_backend *open_with_copies(pol_context *ctx, size_t least, int64_t slice_rows)
 {
     const char *names[] = {"XGEMM_MIN_INDIRECT_SIZE"};
@@ -151,7 +155,7 @@ static void check_moments(pol_backend *be, int64_t T, int64_t n, int64_t m)
 /* More rows than a call of CLBlast's takes, and more columns than a band. */
 static void test_bands_and_chunks(void **state)
 {
-    static const size_t ways[] = {1, 1 << 16}; /* always with copies, never */
+    static const size_t ways[] = {ALL_COPIES, NO_COPIES};
     for (size_t i = 0; i < POL_COUNT(ways); i++) {
         pol_backend *be = open_with_copies(*state, ways[i], 0);
         check_moments(be, POL_GRAM_ROWS + 1, 530, 20);
@@ -178,7 +182,7 @@ static int64_t wanted(ocl *cl, int64_t columns, int64_t rows, int64_t T, size_t 
 /* Every band of both sums has room for CLBlast's part, from where a sub-buffer may start, and for its product. */
 static void check_sufficient(ocl *cl, int64_t T, int64_t n, int64_t m, int64_t scratch)
 {
-    const int64_t most = pol_min_i64(cl->profile.slice_rows, 512);
+    const int64_t most = pol_min_i64(cl->profile.slice_rows, BAND);
     for (int64_t first = 0; first < n; first += most)
         for (size_t at = 0; at < 2; at++) {
             const int64_t rows = pol_min_i64(most, n - first), end = first + rows,
@@ -209,12 +213,24 @@ static void check_scratch(pol_backend *be)
             }
 }
 
+/* What is remembered of one product is not given for a wider one that lies in the same place of the memory. */
+static void check_remembered(pol_backend *be)
+{
+    enum { NEAR = 64, FAR = NEAR * (1 + OCL_TEMPS) };
+    const int64_t near = pol_gram_scratch(be, NEAR, NEAR, NEAR);
+    check_sufficient(ocl_of(be), NEAR, NEAR, FAR, pol_gram_scratch(be, NEAR, NEAR, FAR));
+    assert_int_equal(pol_gram_scratch(be, NEAR, NEAR, NEAR), near);
+}
+
 static void test_scratch(void **state)
 {
-    static const size_t ways[] = {1, 384, 1 << 16};
+    static const size_t ways[] = {ALL_COPIES, 384, NO_COPIES};
     for (size_t i = 0; i < POL_COUNT(ways); i++) {
         pol_backend *be = open_with_copies(*state, ways[i], 0);
         check_scratch(be);
+        check_remembered(be);
+        if (ways[i] == NO_COPIES) /* what is left is the product of one band */
+            assert_true(pol_gram_scratch(be, POL_GRAM_ROWS, 4097, 7) == BAND * 4097);
         assert_true(pol_gram_scratch(be, INT64_MAX, 7, 7) == pol_gram_scratch(be, POL_GRAM_ROWS, 7, 7));
         assert_true(pol_gram_scratch(be, 7, INT64_MAX, 7) == INT64_MAX);
         assert_true(pol_gram_scratch(be, 7, 7, INT64_MAX) == INT64_MAX);

@@ -416,6 +416,32 @@ static void test_nan_comes_through(void **state)
     rig_close(&r);
 }
 
+/* In whichever slice the NaN is, and whichever the targets are in, before it or after. */
+static void test_nan_in_the_vocabulary(void **state)
+{
+    (void)state;
+    enum { T = 3, K = 4, C = 40, V = 70, SLICE = 32 };
+    static const int32_t target[K] = {0, 40, 69, -1};
+    static const int64_t row[] = {0, 41, 69};
+    const float bad = NAN;
+    for (size_t i = 0; i < POL_COUNT(row); i++) {
+        double nll[T * K];
+        rig r = rig_open(be);
+        pol_nll_args a = nll_args(&r, T, C, V, SLICE, 1);
+        a.k = K;
+        a.target = rig_ids(&r, T * K, 0, 0);
+        a.nll = rig_zero(&r, POL_F32, T * K);
+        for (int t = 0; t < T; t++)
+            assert_ok(ctx, pol_upload(be, a.target.buf, a.target.at + t * K, target, K));
+        assert_ok(ctx, pol_upload(be, a.w.buf, a.w.at + row[i] * C, &bad, 1));
+        assert_ok(ctx, pol_nll(be, &a));
+        rig_read(&r, a.nll, T * K, nll);
+        for (int j = 0; j < T * K; j++)
+            assert_true(target[j % K] < 0 ? nll[j] == 0 : isnan(nll[j]));
+        rig_close(&r);
+    }
+}
+
 static float row_number(int64_t i, float old) { return (void)old, (float)(i / 5); }
 
 /* Sums of 0 .. T - 1 and of their squares, exact in f32; a second call over half the rows starts anew. */
@@ -529,8 +555,9 @@ int check_identities(const char *name, pol_backend *backend)
         cmocka_unit_test(test_attention_mean),         cmocka_unit_test(test_attention_of_huge_scores),
         cmocka_unit_test(test_swiglu_odd_part),        cmocka_unit_test(test_nll_uniform),
         cmocka_unit_test(test_nll_is_a_distribution),  cmocka_unit_test(test_nll_mean),
-        cmocka_unit_test(test_nan_comes_through),      cmocka_unit_test(test_stats_of_counting_rows),
-        cmocka_unit_test(test_gram_keeps_small_terms), cmocka_unit_test(test_scratch_never_falls),
+        cmocka_unit_test(test_nan_comes_through),      cmocka_unit_test(test_nan_in_the_vocabulary),
+        cmocka_unit_test(test_stats_of_counting_rows), cmocka_unit_test(test_gram_keeps_small_terms),
+        cmocka_unit_test(test_scratch_never_falls),
     };
     be = backend;
     ctx = be->ctx;
