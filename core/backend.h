@@ -142,7 +142,7 @@ enum { POL_GRAM_ROWS = 1024 };
 
 /* (A + damping mean(diag A) I) X = B: A [N,N] symmetric, of which elements (i, j) with j <= i are read; B [N,M]. Host
  * arrays, f64; a is destroyed, b becomes X. POL_ENUMERIC, naming the row, where the damped matrix is not positive
- * definite or holds what is not finite. */
+ * definite or where it or B holds what is not finite. */
 typedef struct pol_solve_spd_args {
     int64_t N, M;
     double damping;
@@ -154,17 +154,21 @@ typedef struct pol_solve_spd_args {
  * arXiv 2203.07259, ZipLM: Kurtic et al. 2023, arXiv 2302.04089). w [N,C], N = n_units * unit: unit j is rows
  * [j unit, (j+1) unit). h [N,N] = X^T X / tokens of what is multiplied by w; A = h + damping mean(diag h) I, P the
  * inverse of A on the rows that are left. Again and again the `block` units of least error e_j = tr(W_j^T (P_jj)^-1
- * W_j) go, ties to the smaller number, and what stays makes up for them: W -= P_:J (P_JJ)^-1 W_J, P -= P_:J (P_JJ)^-1
- * P_J:. So with block 1 each removal is the one of least increase of tr((W0 - W)^T A (W0 - W)), and W the least-squares
- * solution on what is left.
+ * W_j) go, or all that are left; the least goes first, ties to the smaller number. What stays makes up for them: W -=
+ * P_:J (P_JJ)^-1 W_J, P -= P_:J (P_JJ)^-1 P_J:. So with block 1 each removal is the one of least increase of tr((W0 -
+ * W)^T A (W0 - W)), and W the least-squares solution on what is left.
  *
  *   order  out [n_units] from the unit that is kept longest to the one that goes first; or in, where `ordered`
- *   error  out [n_units] e_j of order[i] when it went, alone as with its block; 0s where `ordered`
+ *   error  out [n_units] e_j of the unit order[i] alone, as it was when its block was chosen: with block 1 by how much
+ *          the removal raises the trace; 0s where `ordered`
+ *   loss   out [n_units + 1], or NULL: tr((W0 - W)^T A (W0 - W)) of the least-squares W on the first k of the order
  *   level  [n_levels] numbers of units kept, 1 <= level <= n_units, rising
  *   rows   [n_levels]: rows[l] [level[l] unit, C] out, the least-squares W on the first level[l] units of the order, in
  *          that order: (A_SS)^-1 A_S: W, computed afresh from A, so that the sweep's rounding is not in it
  *
- * Host arrays; f64 inside. POL_ENUMERIC as for solve_spd. */
+ * Host arrays, of which those written share no memory with the others; f64 inside. POL_ENUMERIC as for solve_spd, and
+ * naming the unit where P_jj has lost its definiteness: a larger damping is then needed. Bits may differ from one
+ * number of threads to another, by rounding. */
 typedef struct pol_obs_sweep_args {
     int64_t n_units, unit, C, block;
     double damping;
@@ -172,7 +176,7 @@ typedef struct pol_obs_sweep_args {
     const float *w;
     bool ordered;
     int32_t *order;
-    double *error;
+    double *error, *loss;
     int64_t n_levels;
     const int64_t *level;
     float *const *rows;

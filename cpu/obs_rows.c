@@ -23,15 +23,30 @@ static void extend(int64_t N, int64_t C, int64_t k, int64_t end, const double *i
                 columns);
 }
 
+static void sum_losses(const pol_obs_sweep_args *a, const double *b)
+{
+    const int64_t n = a->unit * a->C;
+    a->loss[a->n_units] = 0;
+    for (int64_t u = a->n_units - 1; u >= 0; u--) {
+        a->loss[u] = a->loss[u + 1];
+        for (int64_t i = u * n; i < (u + 1) * n; i++)
+            a->loss[u] += b[i] * b[i];
+    }
+}
+
 pol_status obs_solve_rows(pol_backend *be, pol_obs_sweep_args *a, obs_space *s)
 {
     const int64_t N = a->n_units * a->unit, C = a->C;
     obs_load(be, a, a->order, s);
     POL_TRY(cpu_spd_factor(be, "obs_sweep", N, a->damping, s->p, &a->condition));
-    if (!a->n_levels)
+    if (!a->n_levels && !a->loss)
         return POL_OK;
     cblas_dtrmm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, (int)N, (int)C, 1.0, s->p, (int)N, s->w,
                 (int)C);
+    if (a->loss)
+        sum_losses(a, s->w);
+    if (!a->n_levels)
+        return POL_OK;
     POL_TRY(cpu_spd_invert_factor(be, "obs_sweep", N, s->p));
     for (int64_t l = 0, k = 0; l < a->n_levels; l++) {
         POL_TRY(pol_check_stop(be->ctx));

@@ -43,7 +43,7 @@ static pol_status sweep(pol_backend *be, pol_obs_sweep_args *a, obs_space *s)
     else
         for (int64_t i = 0; i < a->n_units; i++)
             a->error[i] = 0;
-    return a->ordered || a->n_levels ? obs_solve_rows(be, a, s) : POL_OK;
+    return a->ordered || a->n_levels || a->loss ? obs_solve_rows(be, a, s) : POL_OK;
 }
 
 pol_status obs_sweep_cpu(pol_backend *be, pol_obs_sweep_args *a)

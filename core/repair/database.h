@@ -60,8 +60,8 @@ uint64_t pol_database_host_bytes(const pol_config *c, const pol_database_setting
 const int32_t *pol_database_order(const pol_database *db, int32_t layer, pol_unit_kind kind);
 /* As an order of positions for pol_model_set_order(): [model order size]. */
 void pol_database_full_order(const pol_database *db, int32_t *order);
-/* Levels of a block: rising, 0 and all included; their errors, what the block's output loses, about, as a share of what
- * it loses with the whole block. */
+/* Levels of a block: rising, 0 and all included; their errors: what the block's output loses as a share of what it
+ * loses with the whole block, damping counted (obs_sweep's loss). */
 const int64_t *pol_database_level(const pol_database *db, int32_t layer, pol_unit_kind kind, int64_t *n);
 const double *pol_database_error(const pol_database *db, int32_t layer, pol_unit_kind kind);
 double pol_database_condition(const pol_database *db, int32_t layer, pol_unit_kind kind);

@@ -46,7 +46,8 @@ typedef struct work {
     int64_t n;
     float *rows;   /* [units of all levels, unit] */
     float **row;   /* [n] of each level */
-    double *error; /* [count]: of removals, then of levels */
+    double *error; /* [count] of removals, then of levels: of the rows as they are */
+    double *loss;  /* [count + 1] */
 } work;
 
 static int64_t removed_at_a_time(const pol_database *db, const pol_section *sec)
@@ -73,6 +74,7 @@ static pol_status sweep(work *w)
                             .ordered = ordered,
                             .order = b->order,
                             .error = w->error,
+                            .loss = w->loss,
                             .n_levels = w->n,
                             .level = w->level,
                             .rows = w->row};
@@ -89,6 +91,9 @@ static pol_status sweep(work *w)
                                                               .rows = w->row,
                                                               .error = w->error});
 }
+
+/* Of a block that does nothing nothing is lost. */
+static double share(double loss, double whole) { return loss > 0 ? loss / whole : 0; }
 
 /* Levels that are worse than the block's removal go; the others' rows move up. */
 static void keep_useful(work *w)
@@ -112,7 +117,7 @@ static void keep_useful(work *w)
         memmove(to, w->row[i], (size_t)n * sizeof *to);
         to += n;
         b->level[b->n_levels] = w->level[i];
-        b->error[b->n_levels++] = w->error[i];
+        b->error[b->n_levels++] = share(w->loss[w->level[i]], w->loss[0]);
     }
     b->level[b->n_levels] = count;
     b->error[b->n_levels++] = 0;
@@ -145,7 +150,8 @@ static pol_status compute(work *w, int64_t *level)
     w->rows = pol_alloc_array(ctx, units, (size_t)b->unit * sizeof *w->rows);
     w->row = pol_alloc_array(ctx, n, sizeof *w->row);
     w->error = pol_alloc_array(ctx, pol_max_i64(b->sec->count, n), sizeof *w->error);
-    if (!w->rows || !w->row || !w->error)
+    w->loss = pol_alloc_array(ctx, b->sec->count + 1, sizeof *w->loss);
+    if (!w->rows || !w->row || !w->error || !w->loss)
         return POL_ENOMEM;
     for (int64_t i = 0, at = 0; i < w->n; at += w->level[i++] * b->unit)
         w->row[i] = w->rows + at;
@@ -171,6 +177,7 @@ static pol_status build_block(pol_database *db, pol_db_block *b, const pol_walk 
     pol_free(db->ctx, w.rows);
     pol_free(db->ctx, w.row);
     pol_free(db->ctx, w.error);
+    pol_free(db->ctx, w.loss);
     return s;
 }
 

@@ -57,10 +57,10 @@ pol_status pol_db_append(pol_database *db, pol_db_block *b, const float *rows);
 /* n elements of the block's rows from element `at` on. */
 pol_status pol_db_read_rows(const pol_database *db, const pol_db_block *b, int64_t at, float *dst, int64_t n);
 
-/* What the levels of a block lose, each as a share of what its removal loses: tr((W - W_l)^T H (W - W_l)) by its
- * expectation over a few random signs z of the outputs, (W z - W_l z)^T H (W z - W_l z), the same for all levels. No
- * product of whole matrices, and what is least squares for W is so for W z. h [N, N], w [N, C]; order, level and rows
- * as of obs_sweep. */
+/* What the rows of each level lose as they are, as a share of what the block's removal loses: by tr((W - W_l)^T H (W -
+ * W_l)), and that by a few random signs z of the outputs, (W z - W_l z)^T H (W z - W_l z), the same for all levels. So
+ * it takes no product of whole matrices; what is least squares for W is so for W z, so that good rows are never
+ * above 1. h [N, N], w [N, C]; order, level and rows as of obs_sweep. */
 typedef struct pol_level_errors_args {
     int64_t n_units, unit, C, n_levels;
     const double *h;

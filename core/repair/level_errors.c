@@ -1,10 +1,10 @@
-/* level_errors.c - what the levels of a block lose. */
+/* level_errors.c - whether the rows of a level are better than none. */
 #include <string.h>
 
 #include "core/base/rng.h"
 #include "core/repair/database_state.h"
 
-enum { PROBES = 8 };
+enum { PROBES = 4 };
 
 /* dst[i * stride + p] += sign * (row i of w times probe p), i < n. */
 static void add_product(const float *w, int64_t n, int64_t C, const float *z, double sign, double *dst, int64_t stride)
