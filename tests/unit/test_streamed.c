@@ -137,7 +137,7 @@ static void test_metrics(void **state)
 {
     (void)state;
     const double keep[POL_UNIT_KINDS] = {0.6, 0.6, 0.9, 0.9};
-    static const pol_metric metrics[] = {POL_METRIC_WANDA_SP, POL_METRIC_MAGNITUDE};
+    static const pol_metric metrics[] = {POL_METRIC_WANDA_SP, POL_METRIC_FLAP, POL_METRIC_MAGNITUDE};
     static const char *const names[] = {"models/llama-linear-bias", "models/trained"};
     for (size_t n = 0; n < POL_COUNT(names); n++)
         for (size_t i = 0; i < POL_COUNT(metrics); i++) {
