@@ -21,6 +21,8 @@ typedef struct cli_command {
 int cmd_prune(pol_context *ctx, int argc, char **argv);
 void help_prune(void);
 int cmd_estimate(pol_context *ctx, int argc, char **argv);
+int cmd_repair(pol_context *ctx, int argc, char **argv);
+void help_repair(void);
 int cmd_eval(pol_context *ctx, int argc, char **argv);
 void help_eval(void);
 int cmd_export(pol_context *ctx, int argc, char **argv);

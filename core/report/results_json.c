@@ -33,6 +33,39 @@ json_t *pol_outcome_json(const pol_outcome *x)
     return j;
 }
 
+json_t *pol_repair_settings_json(const pol_repair_settings *o)
+{
+    json_t *j = json_pack("{ss}", "kind", pol_repair_names[o->kind]);
+    if (o->kind != POL_REPAIR_NONE)
+        json_object_set_new(j, "sequences", o->sequences == POL_AUTO ? json_null() : json_integer(o->sequences));
+    if (o->kind != POL_REPAIR_RIDGE)
+        return j;
+    json_t *targets = json_array();
+    for (int t = 0; t < POL_REPAIR_TARGETS; t++)
+        if (o->targets >> t & 1)
+            json_array_append_new(targets, json_string(pol_repair_target_names[t]));
+    json_object_set_new(j, "targets", targets);
+    json_object_set_new(j, "damping", json_real(o->damping));
+    json_object_set_new(j, "refit_inputs", json_real(o->refit_inputs));
+    return j;
+}
+
+json_t *pol_repair_outcome_json(const pol_repair_outcome *x)
+{
+    json_t *j = json_pack("{ss so sI sI sf}", "kind", pol_repair_names[x->kind], "masked_held_out_nll",
+                          number(x->masked), "sequences", (json_int_t)x->sequences, "passes", (json_int_t)x->passes,
+                          "seconds", x->seconds);
+    json_t *tried = json_object();
+    for (int t = 0; t < POL_REPAIR_TARGETS; t++)
+        if (isfinite(x->held_out[t]))
+            json_object_set_new(tried, x->tried == POL_REPAIR_BIAS ? "bias" : pol_repair_target_names[t],
+                                json_real(x->held_out[t]));
+    json_object_set_new(j, "held_out_nll", tried);
+    if (x->kind == POL_REPAIR_RIDGE)
+        json_object_set_new(j, "target", json_string(pol_repair_target_names[x->target]));
+    return j;
+}
+
 json_t *pol_sequences_json(const int64_t sequences[POL_PURPOSES])
 {
     json_t *j = json_object();

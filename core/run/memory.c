@@ -29,7 +29,7 @@ static void place(const pol_config *c, pol_backend *be, const pol_memory_request
     m->placement = p;
     m->weight_bytes = pol_model_bytes(c, be, &p);
     const pol_forward_size size = {r->max_tokens, r->max_seq_len, r->max_targets};
-    m->activation_bytes = pol_forward_bytes_sized(c, be, &p, &size);
+    m->activation_bytes = sum(pol_forward_bytes_sized(c, be, &p, &size), r->device_bytes);
     m->largest_buffer = pol_forward_largest_buffer(c, be, &p, &size);
     m->slot_bytes = p.streamed ? pol_model_slot_bytes(c, be) : 0;
     m->pinned_bytes = p.streamed ? pol_model_home_bytes(c, be) : 0;

@@ -205,7 +205,8 @@ static pol_status mend(mending *w)
     bool found;
     POL_TRY(prepare(w));
     POL_TRY(pol_replicas_set_mask(w->j->replicas, w->j->mask));
-    POL_TRY(judge(w, &w->x->masked));
+    if (isnan(w->x->masked))
+        POL_TRY(judge(w, &w->x->masked));
     POL_TRY(take_chosen(w, &found));
     if (found)
         return POL_OK;
@@ -218,7 +219,7 @@ pol_status pol_mend(const pol_mend_job *j, pol_repair_outcome *x)
 {
     mending w = {.j = j, .x = x};
     const double start = pol_seconds();
-    *x = (pol_repair_outcome){.masked = NAN};
+    *x = (pol_repair_outcome){.tried = j->o.kind, .masked = j->masked};
     for (int t = 0; t < POL_REPAIR_TARGETS; t++)
         x->held_out[t] = NAN;
     const pol_status s = mend(&w);

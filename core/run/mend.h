@@ -17,6 +17,7 @@ typedef struct pol_mend_job {
     const char *model_hash;
     const char *folder; /* of the run: gets repaired.safetensors */
     bool resume;        /* goes on with what an earlier call has left there; else that is removed */
+    double masked;      /* held-out loss of the mask alone, where that is known; NaN: it is judged first */
     /* Held-out loss of the replicas as they are: under the mask, with the weights they have. NULL: nothing is judged,
      * and one way alone may be tried. */
     pol_status (*judge)(void *user, double *loss);

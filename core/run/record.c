@@ -11,8 +11,7 @@
 
 enum { JSON_LIMIT = 1 << 24 };
 
-/* {"path", "hash"} of an input. The path is absolute, so that a run can be used from any folder. */
-static pol_status input_json(pol_context *ctx, const char *path, const char *hash, json_t **out)
+pol_status pol_input_json(pol_context *ctx, const char *path, const char *hash, json_t **out)
 {
     char *real = realpath(path, NULL);
     *out = json_pack("{ss ss}", "path", real ? real : path, "hash", hash);
@@ -20,11 +19,11 @@ static pol_status input_json(pol_context *ctx, const char *path, const char *has
     return *out ? POL_OK : pol_fail(ctx, POL_EARG, "%s: a path that is not UTF-8 has no place in a run's record", path);
 }
 
-static pol_status file_json(pol_context *ctx, const char *path, json_t **out)
+pol_status pol_file_json(pol_context *ctx, const char *path, json_t **out)
 {
     char hash[33];
     POL_TRY(pol_file_hash(ctx, path, hash));
-    return input_json(ctx, path, hash, out);
+    return pol_input_json(ctx, path, hash, out);
 }
 
 static pol_status model_json(const pol_prune_settings *o, pol_inputs *in, json_t *run)
@@ -33,7 +32,7 @@ static pol_status model_json(const pol_prune_settings *o, pol_inputs *in, json_t
     char hash[33];
     json_t *model;
     POL_TRY(pol_source_hash(in->src, hash));
-    POL_TRY(input_json(in->ctx, o->model, hash, &model));
+    POL_TRY(pol_input_json(in->ctx, o->model, hash, &model));
     json_object_set_new(model, "family", json_string(c->family));
     json_object_set_new(model, "params", json_integer((json_int_t)pol_config_total_params(c)));
     json_object_set_new(model, "block_params", json_integer((json_int_t)pol_config_block_params(c)));
@@ -51,7 +50,7 @@ static pol_status data_json(const pol_prune_settings *o, pol_inputs *in, json_t 
                                   (json_int_t)t->n, "seq_len", (json_int_t)t->seq_len, "learnt_from",
                                   (json_int_t)in->n_learn, "bos", pol_bos_name(t->bos), "hash", t->hash));
     for (int64_t i = 0; i < o->n_data; i++) {
-        POL_TRY(file_json(in->ctx, o->data[i], &file));
+        POL_TRY(pol_file_json(in->ctx, o->data[i], &file));
         json_array_append_new(files, file);
     }
     return POL_OK;
@@ -63,11 +62,11 @@ pol_status pol_inputs_json(const pol_prune_settings *o, pol_inputs *in, json_t *
     POL_TRY(model_json(o, in, run));
     POL_TRY(data_json(o, in, run));
     if (in->init_mask) {
-        POL_TRY(file_json(in->ctx, in->init_mask, &part));
+        POL_TRY(pol_file_json(in->ctx, in->init_mask, &part));
         json_object_set_new(run, "init", part);
     }
     if (o->eval_text) {
-        POL_TRY(file_json(in->ctx, o->eval_text, &part));
+        POL_TRY(pol_file_json(in->ctx, o->eval_text, &part));
         json_object_set_new(part, "protocol", json_string(o->protocol->name));
         json_object_set_new(part, "chunks", json_integer((json_int_t)in->eval.n));
         json_object_set_new(run, "eval", part);

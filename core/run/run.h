@@ -71,6 +71,10 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
  */
 json_t *pol_settings_json(const pol_prune_settings *o);
 pol_status pol_inputs_json(const pol_prune_settings *o, pol_inputs *in, json_t *run);
+/* {"path", "hash"} of an input, of a file by its contents. The path is absolute, so that a run can be used from any
+ * folder. On success *out is yours: json_decref(). */
+pol_status pol_input_json(pol_context *ctx, const char *path, const char *hash, json_t **out);
+pol_status pol_file_json(pol_context *ctx, const char *path, json_t **out);
 /* A file that is a run.json of this version. *out is yours: json_decref(). */
 pol_status pol_run_json_read(pol_context *ctx, const char *path, json_t **out);
 pol_status pol_outcome_read(pol_context *ctx, const char *where, const json_t *j, pol_outcome *x);

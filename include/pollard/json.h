@@ -18,6 +18,8 @@ extern "C" {
 POL_API json_t *pol_perplexity_json(const pol_perplexity *p);
 POL_API json_t *pol_task_result_json(const pol_task_result *r);
 POL_API json_t *pol_outcome_json(const pol_outcome *x);
+POL_API json_t *pol_repair_settings_json(const pol_repair_settings *o);
+POL_API json_t *pol_repair_outcome_json(const pol_repair_outcome *x);
 POL_API json_t *pol_plan_json(const pol_plan *p);
 POL_API json_t *pol_sequences_json(const int64_t sequences[POL_PURPOSES]); /* by purpose */
 POL_API json_t *pol_placement_json(const pol_memory *m);

@@ -14,7 +14,7 @@ typedef struct pol_memory_request {
     int64_t max_tokens, max_seq_len; /* of pol_forward_new() */
     int64_t max_targets; /* of a position, where more than the next token is asked for; 0 = 1 */
     int64_t cells;       /* passes that are waited for together; a visit of a layer had best serve them all */
-    uint64_t host_bytes; /* besides */
+    uint64_t host_bytes, device_bytes; /* besides */
     uint64_t limit; /* bytes, 0 = none: for what is free where memory is shared, else for what the device has, if that
                      * is more */
 } pol_memory_request;

@@ -50,7 +50,8 @@ POL_API pol_status pol_repair_check(pol_context *ctx, const pol_repair_settings 
 /* What came of a repair. */
 typedef struct pol_repair_outcome {
     bool known;
-    pol_repair_kind kind;     /* NONE: nothing that was tried did better than the mask alone */
+    pol_repair_kind tried;
+    pol_repair_kind kind;     /* as tried; NONE: nothing that was tried did better than the mask alone */
     pol_repair_target target; /* of RIDGE: the one that did best */
     double masked;            /* held-out loss of the mask alone; NaN: not judged */
     double

@@ -142,6 +142,59 @@ POL_API pol_status pol_prune_plan(pol_context *ctx, const pol_prune_settings *o,
 POL_API pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_prune_observer *watch,
                              pol_prune_result *result);
 
+/* The repair of a run, or of a mask that no run of ours has made. */
+typedef struct pol_repair_request {
+    const char *run;   /* a run that has its mask; with `mask`: the folder that is made */
+    const char *mask;  /* a mask.json in place of a run's own; NULL */
+    const char *model; /* of the mask; without one: where the run's model is now, NULL = where it was */
+    const char *const *data;
+    int64_t n_data;
+    pol_text_options text;
+    pol_bos bos;
+    int64_t seq_len;
+    pol_repair_settings repair;
+    int64_t held_out;      /* sequences behind those that are looked at, to judge by */
+    const char *eval_text; /* NULL: no perplexity */
+    const pol_protocol *protocol;
+    int64_t eval_limit; /* chunks of it that are scored; 0 = all */
+    int64_t batch;      /* sequences that go through the model at a time, at most */
+    pol_backend_options backend;
+    uint64_t memory_limit;
+    bool resume; /* goes on with what an earlier call has left */
+} pol_repair_request;
+
+/* All but run, mask, model and data. */
+POL_API void pol_repair_request_defaults(pol_repair_request *o);
+
+typedef struct pol_repair_plan {
+    pol_device_info device;
+    const char *weights;
+    pol_memory memory;
+    int64_t sequences, held_out, eval_chunks; /* looked at, judged by, scored */
+    int64_t seq_len, columns;                 /* of the widest block that stays: what tokens are needed for */
+    int64_t passes;                           /* forward sequences for all of it */
+} pol_repair_plan;
+
+typedef struct pol_repair_result {
+    pol_outcome dense, masked, repaired; /* the last one not known where nothing did better than the mask alone */
+    pol_repair_outcome repair;
+    int64_t sequences[POL_PURPOSES];
+    double seconds;
+    uint64_t peak_bytes, peak_device_bytes; /* as of pol_prune_result */
+} pol_repair_result;
+
+typedef struct pol_repair_observer { /* any may be NULL */
+    void *user;
+    void (*plan)(void *user, const pol_repair_plan *p);
+    void (*stage)(void *user, const char *name);
+    void (*progress)(void *user, int64_t done, int64_t total); /* layers, or chunks */
+} pol_repair_observer;
+
+/* Leaves RUN/repaired.safetensors and "repair" in RUN/run.json. POL_EINTERRUPTED after pol_context_stop(): `resume`
+ * goes on behind the last whole layer and ends bit for bit where an uninterrupted call would. */
+POL_API pol_status pol_repair(pol_context *ctx, const pol_repair_request *o, const pol_repair_observer *watch,
+                              pol_repair_result *result);
+
 /* A model as it can be named on a command line: a folder or GGUF file, or a run whose mask applies, with its repaired
  * weights. */
 typedef struct pol_target {
