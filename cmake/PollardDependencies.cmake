@@ -22,6 +22,16 @@ pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
 if(NOT OPENBLAS_LINK_LIBRARIES MATCHES "openmp")
   message(WARNING "OpenBLAS: ${OPENBLAS_LINK_LIBRARIES} may not be the OpenMP variant; on Debian and Ubuntu install libopenblas-openmp-dev")
 endif()
+# LAPACK comes with it, unless it was built without.
+include(CheckFunctionExists)
+set(CMAKE_REQUIRED_LIBRARIES PkgConfig::OPENBLAS)
+foreach(routine dpotrf_ dpotri_ dtrtri_ dpocon_)
+  check_function_exists(${routine} POLLARD_HAVE_${routine})
+  if(NOT POLLARD_HAVE_${routine})
+    message(FATAL_ERROR "OpenBLAS: ${OPENBLAS_LINK_LIBRARIES} has no LAPACK (${routine}); on Debian and Ubuntu libopenblas-openmp-dev has it")
+  endif()
+endforeach()
+unset(CMAKE_REQUIRED_LIBRARIES)
 
 # OpenCL: the loader, never a driver; a machine without one has no OpenCL device, and that is all.
 set(POLLARD_HAVE_OPENCL FALSE)

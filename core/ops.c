@@ -488,12 +488,14 @@ pol_status pol_obs_sweep(pol_backend *be, pol_obs_sweep_args *a)
     if (a->n_units > INT32_MAX)
         return pol_fail(be->ctx, POL_EARG, "obs_sweep: n_units: %lld do not count in 32 bits", (long long)a->n_units);
     const int64_t N = pol_mul_count(a->n_units, a->unit);
-    const host_array arrays[] = {{"order", a->order, a->n_units, sizeof *a->order},
+    const host_array arrays[] = {{"loss", a->loss, a->n_units + 1, sizeof *a->loss},
+                                 {"order", a->order, a->n_units, sizeof *a->order},
                                  {"error", a->error, a->n_units, sizeof *a->error},
                                  {"h", a->h, pol_mul_count(N, N), sizeof *a->h},
                                  {"w", a->w, pol_mul_count(N, a->C), sizeof *a->w}};
-    POL_TRY(check_host_arrays(be, "obs_sweep", 2, arrays, POL_COUNT(arrays)));
-    POL_TRY(check_levels(be, a, arrays, POL_COUNT(arrays)));
+    const size_t absent = a->loss ? 0 : 1, n = POL_COUNT(arrays) - absent;
+    POL_TRY(check_host_arrays(be, "obs_sweep", 3 - absent, arrays + absent, n));
+    POL_TRY(check_levels(be, a, arrays + absent, n));
     if (a->ordered)
         POL_TRY(check_order(be, a));
     return be->ops->obs_sweep(be, a);

@@ -110,14 +110,14 @@ static pol_status choose(sweep *s, int64_t count, int64_t n_gone)
     return POL_OK;
 }
 
-/* Fills u, v and pivot for the units chosen. What is gone gets a zero in u. */
+/* Fills u, v and pivot for the units chosen. What u has for rows that are gone goes into rows and columns that are. */
 static pol_status prepare(sweep *s, int64_t b, int64_t n_gone)
 {
     const int64_t n = s->held * s->unit, C = s->C;
 #pragma omp parallel for num_threads(cpu_threads(s->be)) if (n * b > CPU_PARALLEL_MIN)
     for (int64_t i = 0; i < n; i++)
         for (int64_t k = 0; k < b; k++)
-            s->u[k * n + i] = s->gone[i / s->unit] ? 0 : element(s, i, row_of(s, k));
+            s->u[k * n + i] = element(s, i, row_of(s, k));
     for (int64_t i = 0; i < b; i++) {
         memcpy(s->v + i * C, s->w + row_of(s, i) * C, (size_t)C * sizeof *s->v);
         for (int64_t j = 0; j <= i; j++)

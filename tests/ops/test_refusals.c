@@ -272,7 +272,7 @@ static void test_swap_and_stats(void **state)
 static void test_gram(void **state)
 {
     (void)state;
-    enum { T = 2, N = 3, M = 4 };
+    enum { T = 4, N = 3, M = 4 };
     rig r = rig_open(be);
     pol_gram_args a = {.a = rig_zero(&r, POL_F32, 2 * N * N),
                        .b = rig_zero(&r, POL_F32, 2 * N * M),
@@ -290,7 +290,7 @@ static void test_gram(void **state)
     REFUSED(pol_gram, a, b.buf = NULL, POL_EARG, "gram: b, y, M: none, given, 4");
     REFUSED(pol_gram, a, y.buf = NULL, POL_EARG, "gram: b, y, M: given, none, 4");
     REFUSED(pol_gram, a, T = 9, POL_ESHAPE, "gram: x: 27 elements");
-    REFUSED(pol_gram, a, x = rig_zero(&r, POL_F32, 5 * N); changed.T = 5, POL_ESHAPE, "gram: y: 20 elements");
+    REFUSED(pol_gram, a, x = rig_zero(&r, POL_F32, 6 * N); changed.T = 6, POL_ESHAPE, "gram: y: 24 elements");
     REFUSED(pol_gram, a, M = 6, POL_ESHAPE, "gram: b: 36 elements");
     REFUSED(pol_gram, a, N = INT64_MAX, POL_ESHAPE, "gram: a");
     REFUSED(pol_gram, a, a.at = a.a.buf->n - 17, POL_ESHAPE, "gram: a: 18 elements");
@@ -301,6 +301,8 @@ static void test_gram(void **state)
     REFUSED(pol_gram, a, y = a.a, POL_EARG, "gram: a overlaps y");
     REFUSED(pol_gram, a, y = a.b, POL_EARG, "gram: b overlaps y");
     REFUSED(pol_gram, a, scratch = a.b, POL_EARG, "gram: b overlaps scratch");
+    REFUSED(pol_gram, a, scratch = a.x, POL_EARG, "gram: scratch overlaps x");
+    REFUSED(pol_gram, a, scratch = a.y, POL_EARG, "gram: scratch overlaps y");
     pol_gram_args alone = {.a = a.a, .x = a.x, .scratch = a.scratch, .T = T, .N = N};
     assert_ok(ctx, pol_gram(be, &alone));
     assert_ok(ctx, pol_gram(be, &(pol_gram_args){.T = T, .N = 0})); /* nothing kept: nothing is looked at */
@@ -361,6 +363,8 @@ static void test_obs_sweep(void **state)
     REFUSED(pol_obs_sweep, a, order = NULL, POL_EARG, "obs_sweep: order: no array");
     REFUSED(pol_obs_sweep, a, error = NULL, POL_EARG, "obs_sweep: error: no array");
     REFUSED(pol_obs_sweep, a, error = h + 1, POL_EARG, "obs_sweep: error overlaps h");
+    REFUSED(pol_obs_sweep, a, loss = h, POL_EARG, "obs_sweep: loss overlaps h");
+    REFUSED(pol_obs_sweep, a, loss = error, POL_EARG, "obs_sweep: loss overlaps error");
     REFUSED(pol_obs_sweep, a, n_levels = -1, POL_EARG, "obs_sweep: n_levels");
     REFUSED(pol_obs_sweep, a, level = NULL, POL_EARG, "obs_sweep: level: no array");
     REFUSED(pol_obs_sweep, a, rows = NULL, POL_EARG, "obs_sweep: rows: no array");
