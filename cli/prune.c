@@ -81,6 +81,16 @@ static void on_step(void *user, const pol_step_report *r, int64_t steps, double 
                       (long long)steps, r->loss, 100 * r->kept, tokens_per_second, cli_duration(left, seconds_left));
 }
 
+static void on_staged(void *user, pol_stage_kind stage, const pol_stage_result *x)
+{
+    cli_progress *p = &((watcher *)user)->progress;
+    if (isfinite(x->before) && x->chosen_step)
+        cli_progress_note(p, "stage %s: %.4f to %.4f on what is held out, at its step %lld", pol_stage_names[stage],
+                          x->before, x->after, (long long)x->chosen_step);
+    else if (isfinite(x->before))
+        cli_progress_note(p, "stage %s: gained nothing over %.4f, and is dropped", pol_stage_names[stage], x->before);
+}
+
 static void on_judged(void *user, int64_t step, double held_out, bool best)
 {
     cli_progress_note(&((watcher *)user)->progress,
@@ -109,6 +119,28 @@ static void print_row(const char *name, const pol_outcome *x, const pol_outcome 
            held_out);
 }
 
+static void print_repair(const pol_repair_outcome *x)
+{
+    if (!x->known)
+        return;
+    if (x->kind == POL_REPAIR_NONE)
+        puts("repair: nothing did better than the mask alone");
+    for (int t = 0; x->kind == POL_REPAIR_RIDGE && t < POL_REPAIR_TARGETS; t++)
+        if (isfinite(x->held_out[t]))
+            printf("repair: target %s gives %.4f on held-out text%s\n", pol_repair_target_names[t], x->held_out[t],
+                   t == (int)x->target ? ", kept" : "");
+}
+
+static void print_stages(const pol_prune_result *r)
+{
+    for (int i = 0; i < POL_STAGES; i++) {
+        const pol_stage_result *x = &r->stages[i];
+        if (x->steps && isfinite(x->before))
+            printf("stage %-10s %6lld steps, held-out loss %.4f -> %.4f%s\n", pol_stage_names[i], (long long)x->steps,
+                   x->before, x->after, x->chosen_step ? "" : ": gained nothing, dropped");
+    }
+}
+
 static void print_result(const pol_prune_settings *o, const pol_prune_result *r)
 {
     char time[32], memory[32], device[32], budget[POL_COST_TEXT];
@@ -117,16 +149,21 @@ static void print_result(const pol_prune_settings *o, const pol_prune_result *r)
     print_row("dense", &r->dense, &r->dense);
     print_row("initial mask", &r->initial, &r->dense);
     print_row("learnt mask", &r->learnt, &r->dense);
+    if (r->repaired.known && r->repair.kind != POL_REPAIR_NONE)
+        print_row("repaired", &r->repaired, &r->dense);
     pol_cost_report_text(&r->budget, budget);
     printf("budget: %s\n", budget);
+    print_stages(r);
+    print_repair(&r->repair);
     const pol_perplexity *p = &r->dense.perplexity;
     if (p->tokens)
         printf("perplexity: protocol %s, sequences of %lld, BOS %s, %lld tokens of %s (%s)\n", p->protocol,
                (long long)p->seq_len, pol_bos_name(p->bos), (long long)p->tokens, o->eval_text,
                pol_text_format_name(p->format));
-    printf("forward sequences: %lld to learn, %lld to initialise, %lld to judge, %lld to evaluate\n",
+    printf("forward sequences: %lld to learn, %lld to initialise, %lld to repair, %lld to judge, %lld to evaluate\n",
            (long long)r->sequences[POL_PURPOSE_LEARN], (long long)r->sequences[POL_PURPOSE_INIT],
-           (long long)r->sequences[POL_PURPOSE_HELD_OUT], (long long)r->sequences[POL_PURPOSE_EVAL]);
+           (long long)r->sequences[POL_PURPOSE_REPAIR], (long long)r->sequences[POL_PURPOSE_HELD_OUT],
+           (long long)r->sequences[POL_PURPOSE_EVAL]);
     printf("mask of step %lld of %lld; wall time %s; peak memory %s, of buffers on the device %s\nrun: %s\n",
            (long long)r->chosen_step, (long long)r->steps, cli_duration(time, r->seconds),
            cli_bytes(memory, (double)r->peak_bytes), cli_bytes(device, (double)r->peak_device_bytes), o->out);
@@ -165,7 +202,7 @@ int cmd_prune(pol_context *ctx, int argc, char **argv)
     watcher w = {.table = !c.quiet && !c.json};
     cli_progress_init(&w.progress, c.quiet);
     cli_progress_log(&w.progress, ctx, c.verbose ? POL_LOG_DEBUG : POL_LOG_WARN);
-    const pol_prune_observer watch = {&w, on_plan, on_stage, on_progress, on_step, on_judged};
+    const pol_prune_observer watch = {&w, on_plan, on_stage, on_progress, on_step, on_judged, on_staged};
     const pol_status s = pol_prune(ctx, &c.settings, &watch, &result);
     cli_progress_clear(&w.progress);
     if (s < 0)

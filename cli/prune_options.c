@@ -8,18 +8,19 @@
 
 /* What was given; a value that no user can give where it was not. */
 typedef struct given {
-    const char *data_weights, *objective, *budget;
+    const char *data_weights, *objective, *budget, *stages;
     int64_t objective_items;
     const char *out, *granularity, *init, *field, *separator, *eval_text, *protocol, *backend, *device;
-    int method, format, bos, weights, baseline, score, schedule, embeddings, select;
+    int method, format, bos, weights, baseline, score, schedule, embeddings, select, repair, advantage;
     int64_t passes, steps, seq_len, max_sequences, eval_limit, mask_samples, per_mask, window, seed, init_sequences,
-        init_seq_len, held_out, eval_every, checkpoint_every, batch, threads;
-    double keep, keep_heads, keep_channels, keep_attention, keep_mlp, lr, smin;
+        init_seq_len, held_out, eval_every, checkpoint_every, batch, threads, candidates, per_candidate, levels,
+        obs_block, align_channels, min_groups, repair_sequences;
+    double keep, keep_heads, keep_channels, keep_attention, keep_mlp, lr, smin, allocation_lr, spread, damping, refit;
     uint64_t memory_limit;
-    bool resume, separate, normalise, no_normalise;
+    bool resume, separate, normalise, no_normalise, no_repair, keep_database, fixed_spread;
 } given;
 
-enum { OPTION_ROOM = 64 };
+enum { OPTION_ROOM = 96 };
 
 static const char *const embeddings_choices[] = {"out", "in", NULL};
 
@@ -40,10 +41,11 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
         {"out", "RUN", "folder that the run writes", CLI_STRING, &g->out, 0, 0, NULL},
         {"granularity", "LIST", "what may go: heads, channels, blocks, in any combination (heads,channels)", CLI_STRING,
          &g->granularity, 0, 0, NULL},
-        {"method", "NAME", "preset of passes and of all below (units)", CLI_CHOICE, &g->method, 0, 0, pol_method_names},
-        {"passes", "N", "forward sequences for learning, all masks counted (3000; reference 240000)", CLI_INT,
-         &g->passes, 0, most, NULL},
-        {"steps", "N", "the passes, said in steps of learning", CLI_INT, &g->steps, 0, most, NULL},
+        {"method", "NAME", "what is learnt, and preset of all below: allocation, units, reference (allocation)",
+         CLI_CHOICE, &g->method, 0, 0, pol_method_names},
+        {"passes", "N", "forward sequences for learning, all masks counted (1000; units 3000; reference 240000)",
+         CLI_INT, &g->passes, 0, most, NULL},
+        {"steps", "N", "the passes, said in steps of learning; units, reference", CLI_INT, &g->steps, 0, most, NULL},
         {"eval", "FILE", "text to measure perplexity on, before and after", CLI_STRING, &g->eval_text, 0, 0, NULL},
         {"resume", NULL, "go on where the run stopped", CLI_FLAG, &g->resume, 0, 0, NULL},
 
@@ -77,8 +79,42 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
          NULL},
         {"eval-limit", "N", "chunks at most (all)", CLI_INT, &g->eval_limit, 1, most, NULL},
 
+        HEADING("Repair"),
+        {"repair", "NAME", "what makes up for the mask: ridge, bias, none (ridge)", CLI_CHOICE, &g->repair, 0, 0,
+         pol_repair_names},
+        {"no-repair", NULL, "the same as --repair none: masks alone", CLI_FLAG, &g->no_repair, 0, 0, NULL},
+        {"repair-sequences", "N", "sequences that the repair looks at (20 tokens a column, 256 at least)", CLI_INT,
+         &g->repair_sequences, 1, 1 << 24, NULL},
+        {"damping", "X", "of its matrices, as a share of their mean diagonal (0.01)", CLI_REAL, &g->damping, 1e-9, 10,
+         NULL},
+        {"refit-inputs", "X", "strength at which the inputs of blocks are re-fitted too (0: not)", CLI_REAL, &g->refit,
+         0, 1, NULL},
+
+        HEADING("Allocation"),
+        {"stages", "LIST", "what is learnt one after the other, as passes allow (allocation,blocks,units)", CLI_STRING,
+         &g->stages, 0, 0, NULL},
+        {"candidates", "K", "allocations a step, even (16)", CLI_INT, &g->candidates, 2, 1 << 20, NULL},
+        {"sequences-per-candidate", "N", "that all candidates of a step see (1)", CLI_INT, &g->per_candidate, 1,
+         1 << 20, NULL},
+        {"advantage", "NAME", "what a candidate's loss counts as: rank, normalised (rank)", CLI_CHOICE, &g->advantage,
+         0, 0, pol_advantage_names},
+        {"spread", "X", "of a block's channels at the start, as a share of them (0.1)", CLI_REAL, &g->spread, 1e-6, 1,
+         NULL},
+        {"fixed-spread", NULL, "it follows the schedule alone", CLI_FLAG, &g->fixed_spread, 0, 0, NULL},
+        {"allocation-lr", "X", "learning rate of the counts, in spreads (3)", CLI_REAL, &g->allocation_lr, 0, 1e9,
+         NULL},
+        {"levels", "N", "of a block's channels that have repaired rows (16)", CLI_INT, &g->levels, 2, 1024, NULL},
+        {"obs-block", "N", "channels that the nested order removes at a time (1)", CLI_INT, &g->obs_block, 1, 1 << 16,
+         NULL},
+        {"align-channels", "N", "channels kept are a multiple of N (1)", CLI_INT, &g->align_channels, 1, 1 << 16, NULL},
+        {"min-groups", "N", "KV groups that every attention block keeps (0)", CLI_INT, &g->min_groups, 0, 1 << 20,
+         NULL},
+        {"keep-database", NULL, "leave the repaired levels in the run's folder", CLI_FLAG, &g->keep_database, 0, 0,
+         NULL},
+
         HEADING("Initial probabilities"),
-        {"init", "METRIC|RUN", "wanda-sp, flap, obs, magnitude, random, uniform, or an earlier run (wanda-sp)",
+        {"init", "METRIC|RUN",
+         "wanda-sp, flap, obs, magnitude, random, uniform, or an earlier run (wanda-sp; allocation: obs, the nested order)",
          CLI_STRING, &g->init, 0, 0, NULL},
         {"init-sequences", "N", "sequences that wanda-sp, flap or obs sees (128)", CLI_INT, &g->init_sequences, 1,
          1 << 20, NULL},
@@ -175,6 +211,59 @@ static int parse_granularity(const char *command, const char *list, unsigned *ou
             (field) = (value); \
     } while (0)
 
+static int parse_stages(const char *command, const char *list, unsigned *out)
+{
+    *out = 0;
+    for (const char *at = list; *at;) {
+        const size_t n = strcspn(at, ",");
+        int i = 0;
+        while (pol_stage_names[i] && !(strlen(pol_stage_names[i]) == n && !strncmp(pol_stage_names[i], at, n)))
+            i++;
+        if (!pol_stage_names[i]) {
+            fprintf(stderr, "pollard %s: --stages: '%.*s' is none of allocation, blocks, units\n", command, (int)n, at);
+            return EXIT_USAGE;
+        }
+        *out |= 1u << i;
+        at += n + (at[n] == ',');
+    }
+    return EXIT_DONE;
+}
+
+static int lay_allocation(const char *command, const given *g, pol_prune_settings *o)
+{
+    pol_allocation_settings *a = &o->allocation;
+    OVER(a->candidates, (int32_t)g->candidates);
+    OVER(a->sequences_per_candidate, (int32_t)g->per_candidate);
+    OVER(a->learning_rate, g->allocation_lr);
+    OVER(a->spread_channels, g->spread);
+    if (g->advantage >= 0)
+        a->advantage = (pol_advantage)g->advantage;
+    if (g->fixed_spread)
+        a->adapt_spread = false;
+    OVER(o->levels, g->levels);
+    OVER(o->obs_block, g->obs_block);
+    OVER(o->align_channels, g->align_channels);
+    OVER(o->min_groups, g->min_groups);
+    o->keep_database = g->keep_database;
+    if (!g->stages)
+        return EXIT_DONE;
+    if (o->method != POL_METHOD_ALLOCATION)
+        return cli_usage(command, "--stages are those of --method allocation");
+    return parse_stages(command, g->stages, &o->stages);
+}
+
+static void lay_repair(const given *g, pol_prune_settings *o)
+{
+    pol_repair_settings *r = &o->repair;
+    if (g->repair >= 0)
+        r->kind = (pol_repair_kind)g->repair;
+    if (g->no_repair)
+        r->kind = POL_REPAIR_NONE;
+    OVER(r->sequences, g->repair_sequences);
+    OVER(r->damping, g->damping);
+    OVER(r->refit_inputs, g->refit);
+}
+
 /* Forward sequences for learning, said as such or as steps. */
 static int lay_passes(const char *command, const given *g, pol_prune_settings *o)
 {
@@ -182,6 +271,8 @@ static int lay_passes(const char *command, const given *g, pol_prune_settings *o
     OVER(o->passes, g->passes);
     if (g->steps < 0)
         return EXIT_DONE;
+    if (o->method == POL_METHOD_ALLOCATION)
+        return cli_usage(command, "--steps: an allocation is learnt in several stages: give --passes");
     if (g->passes >= 0)
         return cli_usage(command, "--steps and --passes say the same thing: give one");
     if (__builtin_mul_overflow(g->steps, per_step, &o->passes))
@@ -198,7 +289,7 @@ static void lay_learning(const given *g, pol_prune_settings *o)
     OVER(l->learning_rate, g->lr);
     OVER(l->smin, g->smin);
     if (g->seed >= 0)
-        l->seed = (uint64_t)g->seed;
+        l->seed = o->allocation.seed = (uint64_t)g->seed;
     if (g->baseline >= 0)
         l->baseline = (pol_baseline)g->baseline;
     if (g->score >= 0)
@@ -225,6 +316,10 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
     for (int k = 0; k < POL_UNIT_KINDS; k++)
         OVER(o->keep_kind[k], kinds[k]);
     lay_learning(g, o);
+    lay_repair(g, o);
+    int code = lay_allocation(command, g, o);
+    if (code != EXIT_DONE)
+        return code;
     if (g->select >= 0)
         o->select = (pol_select)g->select;
     OVER(o->seq_len, g->seq_len);
@@ -246,7 +341,7 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
     if (g->protocol && !(o->protocol = cli_protocol(command, g->protocol)))
         return EXIT_USAGE;
     if (g->granularity) {
-        const int code = parse_granularity(command, g->granularity, &o->granularity);
+        code = parse_granularity(command, g->granularity, &o->granularity);
         if (code != EXIT_DONE)
             return code;
     }
@@ -255,7 +350,20 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
 
 int cli_prune_parse(const char *command, int argc, char **argv, cli_prune *c)
 {
-    given g = {.baseline = -1,
+    given g = {.repair = -1,
+               .advantage = -1,
+               .candidates = -1,
+               .per_candidate = -1,
+               .levels = -1,
+               .obs_block = -1,
+               .align_channels = -1,
+               .min_groups = -1,
+               .repair_sequences = -1,
+               .allocation_lr = -1,
+               .spread = -1,
+               .damping = -1,
+               .refit = -1,
+               .baseline = -1,
                .score = -1,
                .schedule = -1,
                .select = -1,

@@ -89,6 +89,13 @@ pol_status pol_replicas_put_bias(pol_replicas *r, int32_t layer, pol_unit_kind k
     return POL_OK;
 }
 
+pol_status pol_replicas_reload_last(pol_replicas *r, pol_source *src)
+{
+    for (int64_t i = 0; i < r->n; i++)
+        POL_TRY(pol_replicas_on(r, i, pol_model_reload_last(r->of[i].model, src)));
+    return POL_OK;
+}
+
 pol_status pol_replicas_follow_first(pol_replicas *r)
 {
     const pol_model *first = r->of[0].model;

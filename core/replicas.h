@@ -36,6 +36,8 @@ pol_status pol_replicas_set_lengths(pol_replicas *r, const int64_t *length, pol_
 pol_status pol_replicas_put(pol_replicas *r, int32_t layer, pol_part part, int64_t first, int64_t n,
                             const float *values);
 pol_status pol_replicas_put_bias(pol_replicas *r, int32_t layer, pol_unit_kind kind, const float *values);
+/* As pol_model_reload_last(). */
+pol_status pol_replicas_reload_last(pol_replicas *r, pol_source *src);
 /* After work on the first replica alone: the others take over its order. All are dense then. */
 pol_status pol_replicas_follow_first(pol_replicas *r);
 

@@ -14,6 +14,7 @@ typedef enum pol_stream {
     POL_STREAM_SHUFFLE = 2, /* epoch, 0, position */
     POL_STREAM_INIT = 3,    /* 0, 0, unit: random initial scores */
     POL_STREAM_TEST = 4,
+    POL_STREAM_REPAIR = 8,    /* 0, 0, position: sequences that the repair looks at */
     POL_STREAM_BENCH = 5,     /* round, 0, unit of a section: masks that a benchmark draws */
     POL_STREAM_PROBE = 6,     /* 0, 0, probe and output: signs by which the errors of repaired rows are told */
     POL_STREAM_ALLOCATION = 7 /* step, pair of candidates, block: how far counts lie from their mean */

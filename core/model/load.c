@@ -132,12 +132,11 @@ static pol_status load_gate_up(loader *ld, int32_t layer)
 }
 
 /* A [C, in] matrix to rows [in, C]. */
-static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, pol_part part)
+static pol_status copy_transposed(loader *ld, pol_tensor_kind kind, int64_t in, const place *to)
 {
     enum { BLOCK = 32 };
     const int64_t C = ld->m->config.hidden;
-    place to;
-    POL_TRY(open_part(ld, layer, part, &to));
+    const int32_t layer = to->layer;
     POL_TRY(pol_source_read(ld->src, kind, layer, 0, C, ld->tensor));
     const int64_t step = pol_max_i64(1, ld->piece_n / C);
     for (int64_t r = 0; r < in; r += step) {
@@ -148,9 +147,16 @@ static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t laye
                 for (int64_t col = c0; col < c1; col++)
                     ld->piece[j * C + col] = ld->tensor[col * in + r + j];
         }
-        POL_TRY(put(ld, &to, r * C, ld->piece, n * C));
+        POL_TRY(put(ld, to, r * C, ld->piece, n * C));
     }
     return POL_OK;
+}
+
+static pol_status load_transposed(loader *ld, pol_tensor_kind kind, int32_t layer, int64_t in, pol_part part)
+{
+    place to;
+    POL_TRY(open_part(ld, layer, part, &to));
+    return copy_transposed(ld, kind, in, &to);
 }
 
 static pol_status load_layer(loader *ld, int32_t layer)
@@ -224,6 +230,50 @@ static pol_status open_model(pol_model *m)
     return m->placement.streamed ? pol_visits_new(m) : POL_OK;
 }
 
+static pol_status with_loader(pol_source *src, pol_model *m, pol_status (*work)(loader *))
+{
+    loader ld = {.src = src, .m = m, .piece_n = piece_elements(&m->config)};
+    ld.tensor = pol_alloc_array(m->ctx, widest_input(&m->config) * m->config.hidden, sizeof(float));
+    ld.piece = pol_alloc_array(m->ctx, 2 * ld.piece_n, sizeof(float));
+    const pol_status s = ld.tensor && ld.piece ? work(&ld) : POL_ENOMEM;
+    pol_free(m->ctx, ld.tensor);
+    pol_free(m->ctx, ld.piece);
+    return s;
+}
+
+static pol_status reload(loader *ld)
+{
+    pol_model *m = ld->m;
+    const pol_config *c = &m->config;
+    for (int32_t l = 0; l < c->n_layers; l++) {
+        const struct {
+            pol_tensor_kind kind;
+            pol_part part;
+            int64_t in;
+        } last[] = {{POL_T_O, POL_W_O, c->layers[l].n_groups * pol_ctx_cols(c)},
+                    {POL_T_DOWN, POL_W_DOWN, c->layers[l].ffn}};
+        for (size_t i = 0; i < POL_COUNT(last); i++) {
+            const place to = {
+                .buf = m->visits ? NULL : *pol_part_buf(&m->layers[l], last[i].part), .layer = l, .part = last[i].part};
+            if (last[i].in)
+                POL_TRY(copy_transposed(ld, last[i].kind, last[i].in, &to));
+        }
+    }
+    return pol_sync(m->be);
+}
+
+pol_status pol_model_reload_last(pol_model *m, pol_source *src)
+{
+    int32_t *own = pol_alloc_array(m->ctx, m->arrangement->size, sizeof *own);
+    if (!own)
+        return POL_ENOMEM;
+    for (int64_t i = 0; i < m->arrangement->size; i++)
+        own[i] = (int32_t)i;
+    const pol_status s = pol_model_set_order(m, own);
+    pol_free(m->ctx, own);
+    return s < 0 ? s : with_loader(src, m, reload);
+}
+
 pol_status pol_model_load(pol_source *src, pol_backend *be, const pol_placement *p, pol_model **out)
 {
     *out = NULL;
@@ -239,15 +289,9 @@ pol_status pol_model_load(pol_source *src, pol_backend *be, const pol_placement 
     m->be = be;
     m->config = *pol_source_config(src);
     m->placement = p && p->streamed ? *p : resident;
-    loader ld = {.src = src, .m = m, .piece_n = piece_elements(&m->config)};
     pol_status s = open_model(m);
-    if (s == POL_OK) {
-        ld.tensor = pol_alloc_array(ctx, widest_input(&m->config) * m->config.hidden, sizeof(float));
-        ld.piece = pol_alloc_array(ctx, 2 * ld.piece_n, sizeof(float));
-        s = ld.tensor && ld.piece ? load_all(&ld) : POL_ENOMEM;
-    }
-    pol_free(ctx, ld.tensor);
-    pol_free(ctx, ld.piece);
+    if (s == POL_OK)
+        s = with_loader(src, m, load_all);
     if (s < 0) {
         pol_model_free(m);
         return s;

@@ -102,6 +102,10 @@ pol_status pol_model_set_lengths(pol_model *m, const int64_t *length, pol_buf *c
 pol_status pol_model_put(pol_model *m, int32_t layer, pol_part part, int64_t first, int64_t n, const float *values);
 pol_status pol_model_put_bias(pol_model *m, int32_t layer, pol_unit_kind kind, const float *values);
 
+/* The last matrix of every block again as `src` has it, after pol_model_put(). The model is dense then, its units at
+ * their own numbers. */
+pol_status pol_model_reload_last(pol_model *m, pol_source *src);
+
 /* Of streamed models. fetch: the layer sets out for its slot, unless it is there or on its way. visit: it has arrived,
  * its units in `order` [arrangement->size]; of *out the parts are filled in. home: a part in host memory. */
 pol_status pol_model_fetch(pol_model *m, int32_t layer);

@@ -24,7 +24,7 @@ pol_status pol_repair_check(pol_context *ctx, const pol_repair_settings *o)
         return pol_fail(ctx, POL_EARG, "repair: strength of the input re-fit: %g is outside [0, 1]", o->refit_inputs);
     if (!o->targets || o->targets >> POL_REPAIR_TARGETS)
         return pol_fail(ctx, POL_EARG, "repair: targets: neither 'half' nor 'local' is chosen");
-    if (o->sequences < 1 || o->sequences > 1 << 24)
+    if (o->sequences != POL_AUTO && (o->sequences < 1 || o->sequences > 1 << 24))
         return pol_fail(ctx, POL_EARG, "repair: sequences: %lld is outside 1..%d", (long long)o->sequences, 1 << 24);
     return POL_OK;
 }

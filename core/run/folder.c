@@ -11,8 +11,8 @@
 #include "core/run/mend.h"
 #include "core/run/run.h"
 
-static const char *const files[] = {POL_RUN_JSON, POL_RUN_LOG, POL_RUN_MASK, POL_RUN_INITIAL, POL_RUN_CHECKPOINT,
-                                    POL_RUN_REPAIRED};
+static const char *const files[] = {POL_RUN_JSON,       POL_RUN_LOG,      POL_RUN_MASK,    POL_RUN_INITIAL,
+                                    POL_RUN_CHECKPOINT, POL_RUN_DATABASE, POL_RUN_REPAIRED};
 
 static bool is_part_of_run(const char *name)
 {
@@ -47,7 +47,8 @@ static pol_status name_files(pol_run_folder *f, const char *path)
     f->mask = pol_path_join(f->ctx, path, POL_RUN_MASK);
     f->initial = pol_path_join(f->ctx, path, POL_RUN_INITIAL);
     f->checkpoint = pol_path_join(f->ctx, path, POL_RUN_CHECKPOINT);
-    return f->path && f->json && f->log && f->mask && f->initial && f->checkpoint ? POL_OK : POL_ENOMEM;
+    f->database = pol_path_join(f->ctx, path, POL_RUN_DATABASE);
+    return f->path && f->json && f->log && f->mask && f->initial && f->checkpoint && f->database ? POL_OK : POL_ENOMEM;
 }
 
 static pol_status hold(pol_run_folder *f)
@@ -120,5 +121,6 @@ void pol_run_folder_close(pol_run_folder *f)
     pol_free(f->ctx, f->mask);
     pol_free(f->ctx, f->initial);
     pol_free(f->ctx, f->checkpoint);
+    pol_free(f->ctx, f->database);
     memset(f, 0, sizeof *f);
 }

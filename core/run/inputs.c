@@ -2,9 +2,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/backend.h"
 #include "core/base/file.h"
 #include "core/base/rng.h"
 #include "core/model/source.h"
+#include "core/objective/objective.h"
+#include "core/repair/repair.h"
 #include "core/run/run.h"
 
 /* Read here once, so that a file that does not fit is refused before any work. */
@@ -23,31 +26,50 @@ static pol_status find_init_mask(const pol_prune_settings *o, pol_inputs *in)
     return status;
 }
 
-/* Whether the first probabilities come from activations. */
-static bool needs_sequences(const pol_prune_settings *o) { return !o->init_run && pol_metric_passes(o->init); }
+/* Whether the first probabilities come from activations that are looked at for them alone. */
+static bool needs_sequences(const pol_prune_settings *o)
+{
+    const bool sweep_gives_order = o->method == POL_METHOD_ALLOCATION && o->repair.kind == POL_REPAIR_RIDGE;
+    return !o->init_run && pol_metric_passes(o->init) && !(o->init == POL_METRIC_OBS && sweep_gives_order);
+}
 
-/* Chunks of init_seq_len from what is learnt from, in a seeded order. */
-static pol_status recut(const pol_prune_settings *o, pol_inputs *in)
+static int64_t repair_sequences(const pol_prune_settings *o, const pol_inputs *in)
+{
+    return o->repair.sequences != POL_AUTO
+               ? o->repair.sequences
+               : pol_repair_sequences(pol_source_config(in->src), in->units, NULL, o->seq_len);
+}
+
+/* At most n chunks of `len` tokens from what is learnt from, in a seeded order. */
+static pol_status recut(const pol_prune_settings *o, pol_inputs *in, int64_t len, int64_t n, pol_stream stream,
+                        pol_sequences *out)
+{
+    const int64_t whole = in->n_learn * in->text.seq_len / len;
+    *out = (pol_sequences){.ctx = in->ctx, .n = pol_min_i64(whole, n), .seq_len = len};
+    out->ids = pol_alloc_array(in->ctx, out->n * len, sizeof *out->ids);
+    int64_t *order = pol_alloc_array(in->ctx, whole, sizeof *order);
+    if (out->ids && order) {
+        pol_permutation(o->learn.seed, stream, 0, whole, order);
+        for (int64_t i = 0; i < out->n; i++)
+            memcpy(out->ids + i * len, in->text.ids + order[i] * len, (size_t)len * sizeof *out->ids);
+        pol_bytes_hash(out->ids, (size_t)(out->n * len) * sizeof *out->ids, out->hash);
+    }
+    pol_free(in->ctx, order);
+    return out->ids && order ? POL_OK : POL_ENOMEM;
+}
+
+static pol_status cut_for_metric(const pol_prune_settings *o, pol_inputs *in)
 {
     const int64_t len = o->init_seq_len, tokens = in->n_learn * in->text.seq_len;
-    const int64_t whole = tokens / len, n = pol_min_i64(whole, o->init_sequences);
-    if (!n)
+    if (tokens < len)
         return pol_fail(in->ctx, POL_EFORMAT,
                         "%s: %lld tokens to learn from give no sequence of %lld for the metric '%s'", o->data[0],
                         (long long)tokens, (long long)len, pol_metric_name(o->init));
-    if (n < o->init_sequences)
+    POL_TRY(recut(o, in, len, o->init_sequences, POL_STREAM_INIT, &in->init));
+    if (in->init.n < o->init_sequences)
         pol_log(in->ctx, POL_LOG_WARN, "the metric sees %lld sequences of %lld tokens, %lld were asked for",
-                (long long)n, (long long)len, (long long)o->init_sequences);
-    in->init = (pol_sequences){.ctx = in->ctx, .n = n, .seq_len = len};
-    in->init.ids = pol_alloc_array(in->ctx, n * len, sizeof *in->init.ids);
-    int64_t *order = pol_alloc_array(in->ctx, whole, sizeof *order);
-    if (in->init.ids && order) {
-        pol_permutation(o->learn.seed, POL_STREAM_INIT, 0, whole, order);
-        for (int64_t i = 0; i < n; i++)
-            memcpy(in->init.ids + i * len, in->text.ids + order[i] * len, (size_t)len * sizeof *in->init.ids);
-    }
-    pol_free(in->ctx, order);
-    return in->init.ids && order ? POL_OK : POL_ENOMEM;
+                (long long)in->init.n, (long long)len, (long long)o->init_sequences);
+    return POL_OK;
 }
 
 /* For a plan without text: as many sequences as the run can see, and no ids. */
@@ -56,14 +78,21 @@ static void assume_text(const pol_prune_settings *o, pol_inputs *in)
     const int64_t per_step = o->learn.sequences_per_mask * (o->learn.shared_sequences ? 1 : o->learn.mask_samples);
     if (needs_sequences(o))
         in->init = (pol_sequences){.ctx = in->ctx, .n = o->init_sequences, .seq_len = o->init_seq_len};
-    in->n_learn = pol_max_i64(o->learn.steps * per_step, in->init.n * in->init.seq_len / o->seq_len);
+    const int64_t counts = o->stage_steps[POL_STAGE_ALLOCATION] * o->allocation.sequences_per_candidate;
+    const int64_t masks = (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * per_step;
+    if (o->repair.kind != POL_REPAIR_NONE)
+        in->repair = (pol_sequences){.ctx = in->ctx, .n = repair_sequences(o, in), .seq_len = o->seq_len};
+    in->n_learn = pol_max_i64(counts + masks, in->init.n * in->init.seq_len / o->seq_len);
+    in->n_learn = pol_max_i64(in->n_learn, in->repair.n);
     in->text = (pol_sequences){.ctx = in->ctx, .n = in->n_learn + o->held_out, .seq_len = o->seq_len};
 }
 
 static pol_status read_calibration(const pol_prune_settings *o, pol_inputs *in)
 {
     POL_TRY(pol_texts_read(o, in));
-    return needs_sequences(o) ? recut(o, in) : POL_OK;
+    if (o->repair.kind != POL_REPAIR_NONE)
+        POL_TRY(recut(o, in, o->seq_len, repair_sequences(o, in), POL_STREAM_REPAIR, &in->repair));
+    return needs_sequences(o) ? cut_for_metric(o, in) : POL_OK;
 }
 
 static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
@@ -76,7 +105,8 @@ static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
     if (o->eval_text)
         POL_TRY(pol_sequences_read(in->ctx, in->tok, c->vocab, &o->eval_text, 1, &(pol_text_options){0},
                                    o->protocol->seq_len, o->protocol->bos, o->eval_limit, &in->eval));
-    const int64_t lengths[] = {o->seq_len, in->init.seq_len, in->eval.seq_len};
+    const int64_t lengths[] = {o->seq_len, in->init.seq_len, in->eval.seq_len,
+                               in->task ? pol_task_longest(in->task) : 0};
     for (size_t i = 0; i < POL_COUNT(lengths); i++)
         in->max_seq_len = pol_max_i64(in->max_seq_len, lengths[i]);
     if (in->max_seq_len > c->max_positions)
@@ -102,8 +132,13 @@ pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_in
         s = pol_inputs_budget(o, NULL, in);
     if (s == POL_OK && o->init_run)
         s = find_init_mask(o, in);
-    if (s == POL_OK && (o->n_data || o->eval_text))
+    if (s == POL_OK && (o->n_data || o->eval_text || o->objective.task_file))
         s = pol_tokenizer_open(in->src, &in->tok);
+    if (s == POL_OK && o->objective.kind == POL_OBJECTIVE_ACCURACY)
+        s = pol_task_read(ctx, in->tok, pol_source_config(in->src), o->objective.task, o->objective.task_file, o->bos,
+                          0, &in->task);
+    if (s == POL_OK && in->task)
+        s = pol_objective_items(&o->objective, in->task, &in->n_learn_items);
     if (s == POL_OK)
         s = read_text(o, in);
     if (s < 0)
@@ -119,7 +154,9 @@ void pol_inputs_close(pol_inputs *in)
     pol_free(in->ctx, in->parts);
     pol_free(in->ctx, in->held_weight);
     pol_sequences_free(&in->init);
+    pol_sequences_free(&in->repair);
     pol_sequences_free(&in->eval);
+    pol_task_free(in->task);
     pol_free(in->ctx, in->init_mask);
     pol_cost_free(in->cost);
     pol_units_free(in->units);

@@ -3,8 +3,24 @@
 #define POL_JOB_H
 
 #include "core/learn/checkpoint.h"
+#include "core/objective/objective.h"
+#include "core/repair/database.h"
 #include "core/replicas.h"
 #include "core/run/run.h"
+
+/* What counts of units stand for: the order in which a block's units are kept, the repaired rows at each level. */
+typedef struct pol_nested {
+    pol_backend *host;     /* has what the devices' own lacks; NULL: the first device has it */
+    pol_database *db;      /* NULL: counts are learnt in the model as it is */
+    pol_levels **levels;   /* [n_devices] where there is a database */
+    pol_buf ***rows;       /* [n_devices] [2 n_layers] that the devices use now */
+    int32_t *order;        /* [order size] */
+    pol_shape_rules rules; /* of the counts */
+    const int64_t **level; /* [2 n_layers] that the rules prefer */
+    int64_t *n_levels;
+    double *want; /* [2 n_layers] scratch, as the next two */
+    int64_t *count, *at_most;
+} pol_nested;
 
 typedef struct pol_job {
     pol_context *ctx;
@@ -13,11 +29,15 @@ typedef struct pol_job {
     pol_run_folder folder;
     pol_inputs in;
     pol_replicas replicas;
+    float *initial_s;  /* [n]: breaks ties of hard masks */
+    uint8_t *mask;     /* [n] scratch; after learning the learnt one */
+    pol_nested nested; /* with method ALLOCATION */
+    /* The policy of the stage under way, one or the other. */
     pol_distribution *dist;
-    pol_trainer *trainer; /* NULL where nothing is learnt */
-    float *initial_s;     /* [n]: breaks ties of hard masks */
-    uint8_t *mask;        /* [n] scratch */
-    int32_t *batch_ids;   /* [batch * seq_len] gathered sequences */
+    pol_trainer *trainer;
+    pol_shaper *shaper;
+    pol_objective *objective; /* of learning */
+    pol_objective *nll;       /* of the rows of the closing table; the same one where that is cross entropy */
     int64_t sequences[POL_PURPOSES];
     pol_checkpoint ck; /* the snapshot, and the best probabilities so far */
     bool begun;        /* ck holds a snapshot of this run */
@@ -29,14 +49,19 @@ typedef struct pol_job {
     pol_step_log log;
 } pol_job;
 
-/* Mean losses of n sequences of the calibration text under a mask: those of `index`, or from `first` on where it is
- * NULL. Asked for by pol_job_look(); there when r->replicas are settled; given up where they are dropped. */
-pol_status pol_job_look(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss);
-/* Mean NLL of the held-out sequences under the hard mask of a step (NULL = dense); NaN where none are held out. Not
- * finite: POL_ENUMERIC. */
-pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, double *mean);
-/* Sizes of the model that a mask leaves, its loss on the held-out sequences and its perplexity on the user's text. */
-pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_outcome *x);
+/* Sequences, or items, that are learnt from, and those after them that judge masks. */
+int64_t pol_job_learnt_from(const pol_job *r);
+int64_t pol_job_judged_by(const pol_job *r);
+/* Losses, by the run's objective, of what is set on the devices: of n indices to learn from (NULL: from `first` on),
+ * asked for; there when r->objective is settled, given up where it is dropped. And the mean over what judges masks;
+ * NaN where nothing does. Not finite: POL_ENUMERIC naming the step. */
+pol_status pol_job_look(pol_job *r, const int64_t *index, int64_t n, double *loss);
+pol_status pol_job_judge(pol_job *r, int64_t step, double *mean);
+/* Mean NLL of the held-out sequences under what is set; NaN where there are none. */
+pol_status pol_job_held_out(pol_job *r, double *mean);
+/* Sizes of the model that a mask leaves (NULL: dense), its NLL on the held-out sequences and its perplexity on the
+ * user's text. `set`: the devices have it already, with repaired weights. */
+pol_status pol_job_measure(pol_job *r, const uint8_t *mask, bool set, int64_t step, pol_outcome *x);
 
 /* Tells the log and the caller what is done next. */
 void pol_job_stage(const pol_job *r, const char *name);
@@ -48,6 +73,35 @@ void pol_job_report_budget(const pol_job *r, const uint8_t *mask, pol_cost_repor
 
 /* Of buffers, at their highest, on the device that had most. */
 uint64_t pol_job_peak_device_bytes(const pol_job *r);
+
+/* What counts stand for: builds the database, or takes it up where the folder has it; `resumed`: r->ck is of a run that
+ * has begun to learn. pol_nested_close() with the rest of the job. */
+pol_status pol_nested_open(pol_job *r, bool resumed);
+void pol_nested_close(pol_job *r); /* takes a zeroed one */
+/* The counts that learning begins with, real. */
+pol_status pol_nested_start(pol_job *r, double *want);
+/* r->nested.want to whole counts within the budget and r->nested.at_most: r->nested.count. */
+pol_status pol_nested_fill(pol_job *r);
+/* Counts [2 n_layers] as a mask, as the probabilities of their units, and as what the devices compute: in the repaired
+ * model where there is one. */
+void pol_nested_mask(const pol_job *r, const double *count, uint8_t *mask);
+void pol_nested_probabilities(const pol_job *r, const double *count, float *s);
+pol_status pol_nested_set(pol_job *r, const int64_t *count);
+/* The model's own rows are replaced by those of the next larger level of what has been accepted. */
+pol_status pol_nested_put_larger(pol_job *r);
+/* Their memory is given back. */
+void pol_nested_drop_levels(pol_job *r);
+/* The backend that solves. */
+pol_backend *pol_job_host(const pol_job *r);
+
+/* All stages that have steps, from the one in r->ck on; afterwards r->ck.s, and with method ALLOCATION its counts, are
+ * what was learnt. */
+pol_status pol_learn_stages(pol_job *r);
+pol_checkpoint_shape pol_job_checkpoint_shape(const pol_job *r);
+pol_status pol_job_first_checkpoint(pol_job *r);
+pol_status pol_job_write_checkpoint(pol_job *r);
+int64_t pol_job_done_steps(const pol_job *r);
+pol_stage_result pol_job_stage_result(const pol_job *r, pol_stage_kind stage);
 
 /* run.json with what is known so far; and taking up a run whose record is `old`. */
 pol_status pol_job_new_json(pol_job *r, const json_t *old);

@@ -39,18 +39,40 @@ pol_status pol_job_new_json(pol_job *r, const json_t *old)
     return pol_inputs_json(&r->o, &r->in, r->json);
 }
 
+static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+static json_t *stages_json(const pol_job *r)
+{
+    json_t *stages = json_object();
+    for (pol_stage_kind i = 0; r->begun && i < POL_STAGES; i++) {
+        if (!r->o.stage_steps[i] || r->ck.stage <= (int64_t)i)
+            continue;
+        const pol_stage_result x = pol_job_stage_result(r, i);
+        json_object_set_new(stages, pol_stage_names[i],
+                            json_pack("{sI sI so so}", "steps", (json_int_t)x.steps, "chosen_step",
+                                      (json_int_t)x.chosen_step, "before", number(x.before), "after", number(x.after)));
+    }
+    return stages;
+}
+
 static json_t *results_json(const pol_job *r)
 {
     json_t *results = json_object();
     const struct {
         const char *name;
         const pol_outcome *x;
-    } rows[] = {{"dense", &r->result->dense}, {"initial", &r->result->initial}, {"learnt", &r->result->learnt}};
+    } rows[] = {{"dense", &r->result->dense},
+                {"initial", &r->result->initial},
+                {"learnt", &r->result->learnt},
+                {"repaired", &r->result->repaired}};
     for (size_t i = 0; i < POL_COUNT(rows); i++)
         if (rows[i].x->known)
             json_object_set_new(results, rows[i].name, pol_outcome_json(rows[i].x));
     if (r->result->learnt.known)
         json_object_set_new(results, "budget", pol_cost_report_json(&r->result->budget));
+    json_object_set_new(results, "stages", stages_json(r));
+    if (r->result->repair.known)
+        json_object_set_new(results, "repair", pol_repair_outcome_json(&r->result->repair));
     json_object_set_new(results, "forward_sequences", pol_sequences_json(r->sequences));
     json_object_set_new(results, "chosen_step", json_integer(r->result->chosen_step));
     json_object_set_new(results, "seconds", json_real(pol_seconds() - r->started));
@@ -89,6 +111,23 @@ static pol_status read_budget(pol_context *ctx, const char *where, const json_t 
     return pol_json_bool_opt(ctx, where, j, "embeddings", &out->embeddings);
 }
 
+static pol_status read_stages(pol_job *r, const json_t *stages)
+{
+    const char *where = r->folder.json;
+    for (int i = 0; i < POL_STAGES; i++) {
+        const json_t *j = json_object_get(stages, pol_stage_names[i]);
+        pol_stage_result *x = &r->result->stages[i];
+        *x = (pol_stage_result){.before = NAN, .after = NAN};
+        if (!json_is_object(j))
+            continue;
+        POL_TRY(pol_json_int(r->ctx, where, j, "steps", 0, INT64_MAX, &x->steps));
+        POL_TRY(pol_json_int(r->ctx, where, j, "chosen_step", 0, INT64_MAX, &x->chosen_step));
+        POL_TRY(pol_json_num_opt(r->ctx, where, j, "before", -1e300, 1e300, &x->before));
+        POL_TRY(pol_json_num_opt(r->ctx, where, j, "after", -1e300, 1e300, &x->after));
+    }
+    return POL_OK;
+}
+
 pol_status pol_job_read_results(pol_job *r, const json_t *old)
 {
     json_t *results, *used;
@@ -99,6 +138,9 @@ pol_status pol_job_read_results(pol_job *r, const json_t *old)
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "initial"), &r->result->initial));
     POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "learnt"), &r->result->learnt));
     POL_TRY(read_budget(r->ctx, where, json_object_get(results, "budget"), &r->result->budget));
+    POL_TRY(pol_outcome_read(r->ctx, where, json_object_get(results, "repaired"), &r->result->repaired));
+    POL_TRY(read_stages(r, json_object_get(results, "stages")));
+    POL_TRY(pol_repair_outcome_read(r->ctx, where, json_object_get(results, "repair"), &r->result->repair));
     POL_TRY(pol_json_object(r->ctx, where, results, "forward_sequences", &used));
     for (int p = 0; p < POL_PURPOSES; p++)
         POL_TRY(pol_json_int(r->ctx, where, used, pol_purpose_names[p], 0, INT64_MAX, &r->result->sequences[p]));

@@ -5,52 +5,69 @@
 #include "core/eval/eval.h"
 #include "core/run/job.h"
 
-pol_status pol_job_look(pol_job *r, const uint8_t *mask, const int64_t *index, int64_t first, int64_t n, double *loss)
+int64_t pol_job_learnt_from(const pol_job *r) { return r->in.task ? r->in.n_learn_items : r->in.n_learn; }
+
+int64_t pol_job_judged_by(const pol_job *r)
 {
-    const int64_t S = r->in.text.seq_len;
-    POL_TRY(pol_replicas_set_mask(&r->replicas, mask));
-    for (int64_t i = 0; i < n; i += r->o.batch) {
-        const int64_t B = pol_min_i64(r->o.batch, n - i);
-        POL_TRY(pol_check_stop(r->ctx));
-        for (int64_t b = 0; b < B; b++) {
-            const int64_t sequence = index ? index[i + b] : first + i + b;
-            memcpy(r->batch_ids + b * S, r->in.text.ids + sequence * S, (size_t)S * sizeof *r->batch_ids);
-        }
-        POL_TRY(pol_replicas_queue(&r->replicas, r->batch_ids, B, S, NULL, loss + i));
-    }
-    return POL_OK;
+    return r->in.task ? pol_task_items(r->in.task) - pol_job_learnt_from(r) : r->o.held_out;
+}
+
+pol_status pol_job_look(pol_job *r, const int64_t *index, int64_t n, double *loss)
+{
+    return pol_objective_look(r->objective, index, 0, n, loss);
 }
 
 /* Of a loss that is lost: nothing is learnt from such a run, and no mean is made without it. */
-static pol_status fail_numeric(pol_job *r, const char *text, const uint8_t *mask, int64_t step, double loss)
+static pol_status fail_numeric(pol_job *r, const char *text, bool masked, int64_t step, double loss)
 {
     if (isnan(loss))
         loss = fabs(loss); /* not "-nan" */
-    if (!mask)
+    if (!masked)
         return pol_fail(r->ctx, POL_ENUMERIC, "%s: the dense model's loss on %s is %g", r->o.model, text, loss);
     return pol_fail(r->ctx, POL_ENUMERIC, "step %lld, hard mask: the loss on %s is %g", (long long)step, text, loss);
 }
 
-pol_status pol_job_held_out(pol_job *r, const uint8_t *mask, int64_t step, double *mean)
+static double plain_mean(const double *loss, int64_t n)
 {
-    const int64_t n = r->o.held_out;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += loss[i];
+    return sum / (double)n;
+}
+
+/* Mean loss of n indices from `first` on under what is set; NaN where there are none. */
+static pol_status mean_loss(pol_job *r, pol_objective *q, int64_t first, int64_t n, double *mean)
+{
     *mean = NAN;
     if (!n)
         return POL_OK;
     double *loss = pol_alloc_array(r->ctx, n, sizeof *loss);
     if (!loss)
         return POL_ENOMEM;
-    pol_status s = pol_job_look(r, mask, NULL, r->in.n_learn, n, loss);
+    pol_status s = pol_objective_look(q, NULL, first, n, loss);
     if (s == POL_OK)
-        s = pol_replicas_settle(&r->replicas);
+        s = pol_objective_settle(q);
     else
-        pol_replicas_drop(&r->replicas);
+        pol_objective_drop(q);
     if (s == POL_OK)
-        *mean = pol_held_out_mean(&r->in, loss, n);
+        *mean = r->in.task && q == r->objective ? plain_mean(loss, n) : pol_held_out_mean(&r->in, loss, n);
     pol_free(r->ctx, loss);
     POL_TRY(s);
-    r->sequences[POL_PURPOSE_HELD_OUT] += n;
-    return isfinite(*mean) ? POL_OK : fail_numeric(r, "the held-out sequences", mask, step, *mean);
+    r->sequences[POL_PURPOSE_HELD_OUT] += pol_objective_sequences(q, NULL, first, n);
+    return POL_OK;
+}
+
+pol_status pol_job_held_out(pol_job *r, double *mean)
+{
+    return mean_loss(r, r->nll, r->in.n_learn, r->o.held_out, mean);
+}
+
+pol_status pol_job_judge(pol_job *r, int64_t step, double *mean)
+{
+    POL_TRY(mean_loss(r, r->objective, pol_job_learnt_from(r), pol_job_judged_by(r), mean));
+    if (pol_job_judged_by(r) && !isfinite(*mean))
+        return fail_numeric(r, "the held-out sequences", true, step, *mean);
+    return POL_OK;
 }
 
 static pol_status eval_progress(void *user, int64_t done, int64_t total)
@@ -61,7 +78,7 @@ static pol_status eval_progress(void *user, int64_t done, int64_t total)
     return POL_OK;
 }
 
-pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_outcome *x)
+pol_status pol_job_measure(pol_job *r, const uint8_t *mask, bool set, int64_t step, pol_outcome *x)
 {
     pol_config left = *pol_source_config(r->in.src);
     if (mask)
@@ -69,9 +86,12 @@ pol_status pol_job_measure(pol_job *r, const uint8_t *mask, int64_t step, pol_ou
     *x = (pol_outcome){.params = pol_config_total_params(&left),
                        .block_params = pol_config_block_params(&left),
                        .macs = pol_config_macs(&left)};
-    POL_TRY(pol_job_held_out(r, mask, step, &x->held_out));
-    if (r->in.eval.n) {
+    if (!set)
         POL_TRY(pol_replicas_set_mask(&r->replicas, mask));
+    POL_TRY(pol_job_held_out(r, &x->held_out));
+    if (r->o.held_out && !isfinite(x->held_out))
+        return fail_numeric(r, "the held-out sequences", mask, step, x->held_out);
+    if (r->in.eval.n) {
         POL_TRY(pol_eval_replicas(&r->replicas, &r->in.eval, eval_progress, r, &x->perplexity));
         strcpy(x->perplexity.protocol, r->o.protocol->name);
         r->sequences[POL_PURPOSE_EVAL] += r->in.eval.n;

@@ -21,7 +21,10 @@ static const char *size(char buf[32], uint64_t bytes)
     return buf;
 }
 
-static uint64_t device_need(const pol_memory *m) { return sum(m->weight_bytes, m->activation_bytes); }
+static uint64_t device_need(const pol_memory *m)
+{
+    return sum(sum(m->weight_bytes, m->activation_bytes), m->repair_bytes);
+}
 
 /* Needs of the model placed as `p` says. */
 static void place(const pol_config *c, pol_backend *be, const pol_memory_request *r, pol_placement p, pol_memory *m)
@@ -29,10 +32,11 @@ static void place(const pol_config *c, pol_backend *be, const pol_memory_request
     m->placement = p;
     m->weight_bytes = pol_model_bytes(c, be, &p);
     const pol_forward_size size = {r->max_tokens, r->max_seq_len, r->max_targets};
-    m->activation_bytes = sum(pol_forward_bytes_sized(c, be, &p, &size), r->device_bytes);
+    m->activation_bytes = pol_forward_bytes_sized(c, be, &p, &size);
     m->largest_buffer = pol_forward_largest_buffer(c, be, &p, &size);
     m->slot_bytes = p.streamed ? pol_model_slot_bytes(c, be) : 0;
     m->pinned_bytes = p.streamed ? pol_model_home_bytes(c, be) : 0;
+    m->repair_bytes = r->device_bytes;
     m->host_bytes = sum(r->host_bytes, pol_forward_host_bytes(c, &p, &size));
 }
 
@@ -54,6 +58,20 @@ static void stream(const pol_config *c, pol_backend *be, const pol_memory_reques
     while (device_need(m) > m->device_bytes && --cells);
 }
 
+/* All levels, where they fit beside the rest; none where layers visit. */
+static void place_levels(const pol_memory_request *r, pol_memory *m)
+{
+    const uint64_t none = m->repair_bytes;
+    if (m->placement.streamed || !r->level_bytes)
+        return;
+    m->repair_bytes = none > r->level_bytes ? none : r->level_bytes;
+    const uint64_t besides = sum(m->host_bytes, m->pinned_bytes);
+    m->levels_resident =
+        m->shared ? sum(device_need(m), besides) <= m->available_bytes : device_need(m) <= m->device_bytes;
+    if (!m->levels_resident)
+        m->repair_bytes = none > r->least_level_bytes ? none : r->least_level_bytes;
+}
+
 void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_request *r, pol_memory *out)
 {
     const pol_device_info *d = &be->info;
@@ -71,6 +89,7 @@ void pol_memory_plan(const pol_config *c, pol_backend *be, const pol_memory_requ
     };
     place(c, be, r, (pol_placement){.cells = 1}, out);
     stream(c, be, r, out);
+    place_levels(r, out);
 }
 
 pol_status pol_memory_reserve(pol_backend *be, const pol_memory *m) { return pol_reserve(be, device_need(m)); }
@@ -87,7 +106,7 @@ static const char *remedy(const pol_memory *m, uint64_t room)
 
 static pol_status check_host(pol_context *ctx, const char *model, const pol_memory *m)
 {
-    char need[32], there[32], weights[32], activations[32], host[32];
+    char need[32], there[32], weights[32], activations[32], repair[32], host[32];
     const uint64_t besides = sum(m->host_bytes, m->pinned_bytes);
     const uint64_t all = m->shared ? sum(device_need(m), besides) : besides;
     if (all <= m->available_bytes)
@@ -104,23 +123,25 @@ static pol_status check_host(pol_context *ctx, const char *model, const pol_memo
         return pol_fail(ctx, POL_ELIMIT,
                         "%s: needs %s of the host's memory, %s are available; fewer sequences need less", model, need,
                         there);
-    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s (weights %s, activations %s, host data %s), %s are available; %s",
-                    model, need, size(weights, m->weight_bytes), size(activations, m->activation_bytes),
-                    size(host, m->host_bytes), there, remedy(m, m->available_bytes));
+    return pol_fail(ctx, POL_ELIMIT,
+                    "%s: needs %s (weights %s, activations %s, repair %s, host data %s), %s are available; %s", model,
+                    need, size(weights, m->weight_bytes), size(activations, m->activation_bytes),
+                    size(repair, m->repair_bytes), size(host, m->host_bytes), there, remedy(m, m->available_bytes));
 }
 
 static pol_status check_device(pol_context *ctx, const char *model, const pol_memory *m)
 {
-    char need[32], there[32], weights[32], activations[32], streamed[32], way[96] = "";
+    char need[32], there[32], weights[32], activations[32], repair[32], streamed[32], way[96] = "";
     if (device_need(m) <= m->device_bytes)
         return POL_OK;
     if (m->streamed_bytes)
         snprintf(way, sizeof way, "; with layers that visit it one after the other it would need %s",
                  size(streamed, m->streamed_bytes));
-    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s on the device (weights %s, activations %s), which %s %s%s; %s",
-                    model, size(need, device_need(m)), size(weights, m->weight_bytes),
-                    size(activations, m->activation_bytes), m->limited ? "may have" : "has",
-                    size(there, m->device_bytes), way, remedy(m, m->device_bytes));
+    return pol_fail(ctx, POL_ELIMIT,
+                    "%s: needs %s on the device (weights %s, activations %s, repair %s), which %s %s%s; %s", model,
+                    size(need, device_need(m)), size(weights, m->weight_bytes), size(activations, m->activation_bytes),
+                    size(repair, m->repair_bytes), m->limited ? "may have" : "has", size(there, m->device_bytes), way,
+                    remedy(m, m->device_bytes));
 }
 
 static pol_status check_buffers(pol_context *ctx, const char *model, const pol_memory *m)

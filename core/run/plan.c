@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "core/backend.h"
+#include "core/objective/objective.h"
+#include "core/repair/database.h"
+#include "core/repair/repair.h"
 #include "core/run/run.h"
 #include "core/score/score.h"
 #include "pollard/model.h"
@@ -41,26 +44,61 @@ static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, 
     return s;
 }
 
-/* How often the held-out sequences go through: dense, initial mask, learnt mask, and every eval_every steps and at the
- * end of learning. */
+/* How often a stage's mask is judged: every eval_every steps and at its end; an allocation's also at its start. */
 static int64_t judgements(const pol_prune_settings *o)
 {
-    const int64_t steps = o->learn.steps, every = o->eval_every;
-    return 3 + (steps ? 1 + (every ? (steps - 1) / every : 0) : 0);
+    int64_t n = 0;
+    for (int i = 0; i < POL_STAGES; i++) {
+        const int64_t steps = o->stage_steps[i], every = o->eval_every;
+        n += steps ? 1 + (every ? (steps - 1) / every : 0) + (o->method == POL_METHOD_ALLOCATION) : 0;
+    }
+    return n;
 }
 
-/* Host memory besides the device's: ids, a gradient, K masks, snapshots; the weights on their way, later what the
- * metric takes. */
+/* Rows of the closing table: dense, initial, learnt, repaired; and of each ridge that is tried. */
+static int64_t table_rows(const pol_prune_settings *o) { return o->repair.kind == POL_REPAIR_NONE ? 3 : 4; }
+
+static int64_t ridges(const pol_prune_settings *o)
+{
+    int64_t n = 0;
+    for (int t = 0; t < POL_REPAIR_TARGETS; t++)
+        n += o->repair.targets >> t & 1;
+    return o->repair.kind == POL_REPAIR_RIDGE ? n : 0;
+}
+
+/* Whether learning looks at the repaired model. */
+static bool has_database(const pol_prune_settings *o)
+{
+    return o->method == POL_METHOD_ALLOCATION && o->repair.kind == POL_REPAIR_RIDGE;
+}
+
+static pol_database_settings database_settings(const pol_prune_settings *o)
+{
+    return (pol_database_settings){
+        .levels = o->levels, .align = o->align_channels, .obs_block = o->obs_block, .granularity = o->granularity};
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* Host memory besides the device's: ids, a gradient, K masks, snapshots; the weights on their way, later what
+ * metric or repair take. */
 static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
 {
     const uint64_t n = (uint64_t)in->units->n;
     const uint64_t ids =
         (uint64_t)(in->text.n * in->text.seq_len + in->init.n * in->init.seq_len + in->eval.n * in->eval.seq_len);
-    const uint64_t metric =
-        in->init.n ? pol_metric_host_bytes(o->init, c, o->granularity, in->init.n, in->init.seq_len) : 0;
+    uint64_t streams = in->init.n ? pol_metric_host_bytes(o->init, c, o->granularity, in->init.n, in->init.seq_len) : 0;
+    if (o->repair.kind != POL_REPAIR_NONE)
+        streams = max_u64(streams, pol_repair_host_bytes(c, &o->repair, in->repair.n, in->repair.seq_len));
+    if (has_database(o)) {
+        const pol_database_settings db = database_settings(o);
+        streams = max_u64(streams, pol_database_host_bytes(c, &db, in->repair.n, in->repair.seq_len));
+    }
     const uint64_t learning = n * (8 * sizeof(float) + (uint64_t)o->learn.mask_samples);
     const uint64_t loading = pol_model_host_bytes(c);
-    return ids * sizeof(int32_t) + learning + (metric > loading ? metric : loading);
+    const uint64_t objective = pol_objective_bytes(o->objective.kind, in->text.seq_len, in->text.n,
+                                                   pol_max_i64(o->held_out, o->learn.mask_samples));
+    return ids * sizeof(int32_t) + learning + objective + max_u64(streams, loading);
 }
 
 /* "4 x NAME"; of several kinds "2 x NAME, 2 x OTHER", as they follow each other. */
@@ -79,6 +117,8 @@ static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int64_t all_step_passes(const pol_prune_settings *o)
 {
+    if (o->stage_steps[POL_STAGE_ALLOCATION])
+        return divide_up(o->allocation.sequences_per_candidate, o->batch) * o->allocation.candidates;
     return divide_up(o->learn.sequences_per_mask, o->batch) * o->learn.mask_samples;
 }
 
@@ -91,7 +131,7 @@ static int64_t step_passes(const pol_prune_settings *o, const pol_inputs *in)
 static void warn_of_idle_devices(const pol_prune_settings *o, const pol_inputs *in)
 {
     const int64_t passes = all_step_passes(o), idle = in->n_devices - passes;
-    if (o->learn.steps && idle > 0)
+    if (pol_prune_steps(o) && idle > 0)
         pol_log(in->ctx, POL_LOG_WARN,
                 "a step has %lld passes: %lld of %lld devices have none; a lower --batch makes more of a step with "
                 "several sequences a mask",
@@ -101,12 +141,21 @@ static void warn_of_idle_devices(const pol_prune_settings *o, const pol_inputs *
 /* What device i needs, with `host` bytes besides. */
 static void plan_device(const pol_prune_settings *o, const pol_inputs *in, int64_t i, uint64_t host)
 {
-    const pol_memory_request r = {.max_tokens = in->max_tokens,
-                                  .max_seq_len = in->max_seq_len,
-                                  .cells = step_passes(o, in),
-                                  .host_bytes = host,
-                                  .limit = o->memory_limit};
-    pol_memory_plan(pol_source_config(in->src), in->devices[i], &r, &in->memory[i]);
+    const pol_config *c = pol_source_config(in->src);
+    pol_backend *be = in->devices[i];
+    pol_memory_request r = {.max_tokens = in->max_tokens,
+                            .max_seq_len = in->max_seq_len,
+                            .max_targets = pol_objective_targets(o->objective.kind),
+                            .cells = step_passes(o, in),
+                            .host_bytes = host,
+                            .limit = o->memory_limit};
+    if (o->repair.kind != POL_REPAIR_NONE)
+        r.device_bytes = pol_repair_device_bytes(c, be, in->max_tokens, &o->repair);
+    if (has_database(o)) {
+        r.level_bytes = pol_database_bytes(c, be, o->levels, o->align_channels, o->granularity);
+        r.least_level_bytes = pol_database_least_bytes(c, be, o->levels, o->align_channels, o->granularity);
+    }
+    pol_memory_plan(c, be, &r, &in->memory[i]);
 }
 
 /* What the other devices take of the host's memory: all, where it is theirs; else the weights that visit them. (A need
@@ -117,7 +166,7 @@ static uint64_t host_bytes_of_others(const pol_inputs *in, int64_t i)
     for (int64_t k = 0; k < in->n_devices; k++) {
         const pol_memory *m = &in->memory[k];
         if (k != i)
-            bytes += m->pinned_bytes + (m->shared ? m->weight_bytes + m->activation_bytes : 0);
+            bytes += m->pinned_bytes + (m->shared ? m->weight_bytes + m->activation_bytes + m->repair_bytes : 0);
     }
     return bytes;
 }
@@ -136,7 +185,7 @@ static pol_status check_device(const pol_prune_settings *o, const pol_inputs *in
 /* What is left of a device's memory, or of the host's where that is the same. */
 static uint64_t spare(const pol_memory *m)
 {
-    const uint64_t need = m->weight_bytes + m->activation_bytes;
+    const uint64_t need = m->weight_bytes + m->activation_bytes + m->repair_bytes;
     return m->shared ? m->available_bytes - need - m->host_bytes : m->device_bytes - need;
 }
 
@@ -221,7 +270,10 @@ static double visits(const pol_prune_settings *o, const pol_inputs *in, const po
     const int64_t step = divide_up(step_passes(o, in), cells);
     const int64_t judged = divide_up(divide_up(divide_up(o->held_out, o->batch), in->n_devices), cells);
     const int64_t eval = divide_up(divide_up(divide_up(in->eval.n, eval_batch), in->n_devices), cells);
-    return (double)o->learn.steps * (double)step + (double)(judgements(o) * judged + 3 * eval + (in->init.n > 0));
+    const int64_t rows = table_rows(o);
+    return (double)pol_prune_steps(o) * (double)step +
+           (double)((judgements(o) + rows + ridges(o)) * judged + rows * eval + (in->init.n > 0)) +
+           (o->repair.kind == POL_REPAIR_NONE ? 0 : 1 + 2 * (double)ridges(o));
 }
 
 /* What the layers of the device that has most to copy are on their way; computing hides it, or it hides computing. */
@@ -239,6 +291,26 @@ static pol_status copying_seconds(const pol_prune_settings *o, const pol_inputs 
     return POL_OK;
 }
 
+/* Multiply-accumulates of the moments that the repair sums, of the order and of the solutions. */
+static double repair_macs(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
+{
+    double macs = 0;
+    const double tokens = (double)(in->repair.n * in->repair.seq_len), sums = has_database(o) + (double)ridges(o);
+    if (!ridges(o))
+        return 0;
+    for (int32_t l = 0; l < c->n_layers; l++) {
+        const double widths[2] = {(double)(c->layers[l].n_groups * c->heads_per_group * c->head_dim),
+                                  (double)c->layers[l].ffn};
+        for (int i = 0; i < 2; i++) {
+            const double n = widths[i];
+            macs +=
+                sums * tokens * n * (n + (double)c->hidden) + (double)ridges(o) * n * n * (n / 3 + (double)c->hidden);
+            macs += has_database(o) ? n * n * (2 * n + (double)c->hidden) : 0;
+        }
+    }
+    return macs;
+}
+
 pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan)
 {
     const pol_config *c = pol_source_config(in->src);
@@ -248,11 +320,15 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     plan->units = in->units->n;
     for (int k = 0; k < POL_UNIT_KINDS; k++)
         plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
-    plan->steps = o->learn.steps;
+    plan->steps = pol_prune_steps(o);
     plan->sequences[POL_PURPOSE_INIT] = pol_metric_passes(o->init) * in->init.n;
-    plan->sequences[POL_PURPOSE_LEARN] = o->learn.steps * o->learn.mask_samples * o->learn.sequences_per_mask;
-    plan->sequences[POL_PURPOSE_HELD_OUT] = o->held_out * judgements(o);
-    plan->sequences[POL_PURPOSE_EVAL] = 3 * in->eval.n;
+    plan->sequences[POL_PURPOSE_LEARN] =
+        (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * o->learn.mask_samples * o->learn.sequences_per_mask +
+        o->allocation.steps * o->allocation.candidates * o->allocation.sequences_per_candidate;
+    plan->sequences[POL_PURPOSE_HELD_OUT] = o->held_out * (judgements(o) + table_rows(o) + ridges(o));
+    plan->sequences[POL_PURPOSE_EVAL] = table_rows(o) * in->eval.n;
+    plan->sequences[POL_PURPOSE_REPAIR] =
+        in->repair.n * ((has_database(o) ? 1 : 0) + (in->repair.n ? 1 : 0) + 2 * ridges(o));
 
     const double whole = (double)pol_config_macs(c), blocks = (double)pol_config_block_params(c);
     const double masked = whole - (1.0 - o->keep) * blocks;
@@ -260,12 +336,14 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     const double tokens_masked =
         (double)((plan->sequences[POL_PURPOSE_LEARN] + plan->sequences[POL_PURPOSE_HELD_OUT]) * o->seq_len);
     const double tokens_eval = (double)(plan->sequences[POL_PURPOSE_EVAL] * in->eval.seq_len);
-    plan->tokens = (int64_t)(tokens_init + tokens_masked + tokens_eval);
+    const double tokens_repair = (double)(plan->sequences[POL_PURPOSE_REPAIR] * in->repair.seq_len);
+    plan->tokens = (int64_t)(tokens_init + tokens_masked + tokens_eval + tokens_repair);
     double first, all, copying;
     POL_TRY(measure_rates(in, &first, &all));
     POL_TRY(copying_seconds(o, in, &copying));
     /* A quarter more than the matrix products, as measured by bench/. */
-    const double products = tokens_init * blocks / first + (tokens_masked * masked + tokens_eval * whole) / all;
+    const double products = (tokens_init + tokens_repair) * blocks / first + repair_macs(o, in, c) / first +
+                            (tokens_masked * masked + tokens_eval * whole) / all;
     plan->seconds = fmax(1.25 * products, copying);
     return POL_OK;
 }

@@ -1,10 +1,5 @@
-/* prune.c - a run from start to end.
- *
- * The loop's one safe point is the boundary before a step. There a snapshot is taken in memory (probabilities,
- * estimator, order of the weight rows, best so far); a checkpoint on disk is always such a snapshot, also after a stop
- * in the middle of a step. The order belongs to it because sums run in that order: with it a resumed run repeats every
- * bit.
- */
+/* prune.c - a run from start to end: what is measured before learning, learning (stages.c), what is measured and
+ * written after it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +7,9 @@
 #include "core/backend.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
-#include "core/run/job.h"
-
-/* Seconds between checkpoints where no number of steps is given. */
-enum { CHECKPOINT_SECONDS = 120 };
+#include "core/model/source.h"
+#include "core/run/mend.h"
+#include "core/run/stage.h"
 
 void pol_job_stage(const pol_job *r, const char *name)
 {
@@ -24,79 +18,20 @@ void pol_job_stage(const pol_job *r, const char *name)
         r->watch->stage(r->watch->user, name);
 }
 
-static pol_status look(void *user, const uint8_t *mask, const int64_t *index, int64_t n, double *loss)
-{
-    pol_job *r = user;
-    r->sequences[POL_PURPOSE_LEARN] += n;
-    return pol_job_look(r, mask, index, 0, n, loss);
-}
-
-static pol_status settle(void *user) { return pol_replicas_settle(&((pol_job *)user)->replicas); }
-static void drop(void *user) { pol_replicas_drop(&((pol_job *)user)->replicas); }
-
-/* Its order of units is that of all. */
-static const pol_model *first_model(const pol_job *r) { return r->replicas.of[0].model; }
-
-static pol_checkpoint_shape checkpoint_shape(const pol_job *r)
-{
-    return (pol_checkpoint_shape){.n_units = r->in.units->n, .n_order = pol_model_order_size(first_model(r))};
-}
-
-static void snapshot(pol_job *r)
-{
-    if (r->trainer)
-        pol_trainer_get(r->trainer, &r->ck.step, &r->ck.estimator);
-    memcpy(r->ck.s, r->dist->s, (size_t)r->ck.shape.n_units * sizeof *r->ck.s);
-    pol_model_get_order(first_model(r), r->ck.order);
-    memcpy(r->ck.sequences, r->sequences, sizeof r->sequences);
-    r->ck.seconds = pol_seconds() - r->started;
-    r->begun = true;
-}
-
-/* Never ahead of the log: a checkpoint on disk has all lines of the steps before it. */
-static pol_status write_checkpoint(pol_job *r)
-{
-    POL_TRY(pol_step_log_sync(&r->log));
-    POL_TRY(pol_checkpoint_write(r->ctx, r->folder.checkpoint, &r->ck));
-    r->written = pol_seconds();
-    r->saved = true;
-    return POL_OK;
-}
-
-/* The hard mask of the present probabilities on the held-out sequences; remembers the best. */
-static pol_status judge(pol_job *r, int64_t step, double *loss)
-{
-    *loss = NAN;
-    if (!r->o.held_out)
-        return POL_OK;
-    POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
-    POL_TRY(pol_job_held_out(r, r->mask, step, loss));
-    const bool best = !r->ck.has_best || *loss < r->ck.best_loss;
-    if (best) {
-        r->ck.has_best = true;
-        r->ck.best_step = step;
-        r->ck.best_loss = *loss;
-        memcpy(r->ck.best_s, r->dist->s, (size_t)r->ck.shape.n_units * sizeof *r->ck.best_s);
-    }
-    if (r->watch && r->watch->judged)
-        r->watch->judged(r->watch->user, step, *loss, best);
-    return POL_OK;
-}
-
 /* Those of an earlier run; what may not go in this one stays whatever they say. */
-static pol_status earlier_probabilities(pol_job *r)
+static pol_status earlier_probabilities(pol_job *r, pol_distribution *d)
 {
     const pol_units *u = r->in.units;
     unsigned granularity;
-    POL_TRY(pol_mask_read(r->ctx, r->in.init_mask, u, &granularity, r->mask, r->dist->s));
+    POL_TRY(pol_mask_read(r->ctx, r->in.init_mask, u, &granularity, r->mask, d->s));
     for (int64_t i = 0; i < u->n_sections; i++)
         if (!(r->o.granularity & 1u << u->sections[i].kind))
             for (int64_t j = 0; j < u->sections[i].count; j++)
-                r->dist->s[u->sections[i].first + j] = 1.0f;
+                d->s[u->sections[i].first + j] = 1.0f;
     return POL_OK;
 }
 
-static pol_status metric_probabilities(pol_job *r)
+static pol_status metric_probabilities(pol_job *r, pol_distribution *d)
 {
     float *values = pol_alloc_array(r->ctx, r->in.units->n, sizeof *values);
     if (!values)
@@ -108,10 +43,18 @@ static pol_status metric_probabilities(pol_job *r)
     if (s == POL_OK)
         s = pol_replicas_follow_first(&r->replicas);
     if (s == POL_OK)
-        pol_init_from_metric(r->dist, r->o.init, values, r->in.init_keep);
+        pol_init_from_metric(d, r->o.init, values, r->in.init_keep);
     r->sequences[POL_PURPOSE_INIT] += (int64_t)passes;
     pol_free(r->ctx, values);
     return s;
+}
+
+/* What the objective must know of the dense model, of all that may be looked at. */
+static pol_status prepare_objective(pol_job *r)
+{
+    if (r->o.objective.kind == POL_OBJECTIVE_KL)
+        pol_job_stage(r, "dense model's predictions");
+    return pol_objective_prepare(r->objective, NULL, 0, pol_job_learnt_from(r) + pol_job_judged_by(r), NULL, NULL);
 }
 
 /* Of the settings as run.json has them, for the checkpoint. */
@@ -125,144 +68,194 @@ static pol_status fingerprint(pol_job *r, char out[33])
     return POL_OK;
 }
 
-/* Everything before the first step: the dense model, the initial probabilities and their hard mask. */
+/* The hard mask of the metric's probabilities. */
+static pol_status initial_of_metric(pol_job *r)
+{
+    pol_distribution *d;
+    POL_TRY(pol_distribution_new(r->in.units, r->o.granularity, &d));
+    pol_job_stage(r, "initial probabilities");
+    pol_status s = r->in.init_mask ? earlier_probabilities(r, d) : metric_probabilities(r, d);
+    if (s == POL_OK) {
+        memcpy(r->initial_s, d->s, (size_t)r->in.units->n * sizeof *d->s);
+        if (r->o.learn.smin > 0)
+            pol_distribution_clamp(d, (float)r->o.learn.smin);
+        s = pol_hard_mask(d, &r->o.learn.budget, r->initial_s, r->mask);
+    }
+    pol_distribution_free(d);
+    return s;
+}
+
+/* The first units of each block in the nested order, as many as its share of the budget is. */
+static pol_status initial_of_order(pol_job *r)
+{
+    const int64_t n = 2 * (int64_t)r->in.units->n_layers;
+    double *count = pol_job_state_of(r).count;
+    POL_TRY(pol_nested_open(r, false));
+    POL_TRY(pol_nested_start(r, count));
+    POL_TRY(pol_shape_round(&r->nested.rules, count, r->nested.count));
+    for (int64_t i = 0; i < n; i++)
+        count[i] = (double)r->nested.count[i];
+    pol_nested_mask(r, count, r->mask);
+    pol_nested_probabilities(r, count, r->initial_s);
+    return POL_OK;
+}
+
+/* Everything before the first step: the dense model, what learning begins with and its mask. */
 static pol_status begin(pol_job *r)
 {
-    const pol_units *u = r->in.units;
-    const pol_checkpoint_shape shape = checkpoint_shape(r);
+    const pol_checkpoint_shape shape = pol_job_checkpoint_shape(r);
     POL_TRY(pol_checkpoint_init(r->ctx, &shape, &r->ck));
     POL_TRY(fingerprint(r, r->ck.settings));
     pol_job_stage(r, "dense model");
-    POL_TRY(pol_job_measure(r, NULL, 0, &r->result->dense));
-    pol_job_stage(r, "initial probabilities");
-    POL_TRY(r->in.init_mask ? earlier_probabilities(r) : metric_probabilities(r));
-    memcpy(r->initial_s, r->dist->s, (size_t)u->n * sizeof *r->initial_s);
-    if (r->o.learn.smin > 0)
-        pol_distribution_clamp(r->dist, (float)r->o.learn.smin);
+    POL_TRY(pol_job_measure(r, NULL, false, 0, &r->result->dense));
+    POL_TRY(prepare_objective(r));
+    POL_TRY(r->o.method == POL_METHOD_ALLOCATION ? initial_of_order(r) : initial_of_metric(r));
     pol_job_stage(r, "initial mask");
-    POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
-    POL_TRY(pol_mask_write(r->ctx, r->folder.initial, u, r->o.granularity, r->mask, r->initial_s));
-    POL_TRY(pol_job_measure(r, r->mask, 0, &r->result->initial));
-    if (r->o.held_out) {
-        r->ck.has_best = true;
-        r->ck.best_loss = r->result->initial.held_out;
-        memcpy(r->ck.best_s, r->dist->s, (size_t)u->n * sizeof *r->ck.best_s);
-    }
-    snapshot(r);
+    POL_TRY(pol_mask_write(r->ctx, r->folder.initial, r->in.units, r->o.granularity, r->mask, r->initial_s));
+    POL_TRY(pol_job_measure(r, r->mask, false, 0, &r->result->initial));
+    memcpy(r->ck.s, r->initial_s, (size_t)shape.n_units * sizeof *r->ck.s);
+    r->begun = true;
     POL_TRY(pol_job_write_json(r, "running"));
-    return write_checkpoint(r);
+    return pol_job_first_checkpoint(r);
 }
 
 /* Where a run stopped; its record agrees with this call. */
 static pol_status restore(pol_job *r, const json_t *old)
 {
     const pol_units *u = r->in.units;
+    const pol_checkpoint_shape shape = pol_job_checkpoint_shape(r);
     unsigned granularity;
     char settings[33];
     POL_TRY(pol_job_read_results(r, old));
     POL_TRY(pol_mask_read(r->ctx, r->folder.initial, u, &granularity, r->mask, r->initial_s));
-    const pol_checkpoint_shape shape = checkpoint_shape(r);
     POL_TRY(pol_checkpoint_read(r->ctx, r->folder.checkpoint, &shape, &r->ck));
     POL_TRY(fingerprint(r, settings));
     POL_TRY(pol_checkpoint_check_settings(r->ctx, r->folder.checkpoint, &r->ck, settings));
-    memcpy(r->dist->s, r->ck.s, (size_t)u->n * sizeof *r->dist->s);
     memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
     r->started -= r->ck.seconds;
-    if (r->trainer)
-        POL_TRY(pol_trainer_set(r->trainer, r->ck.step, &r->ck.estimator));
+    POL_TRY(prepare_objective(r));
+    if (r->o.method == POL_METHOD_ALLOCATION)
+        POL_TRY(pol_nested_open(r, true));
     POL_TRY(pol_replicas_set_order(&r->replicas, r->ck.order));
     POL_TRY(pol_job_note_devices(r, old));
     r->begun = true;
     return pol_job_write_json(r, "running"); /* a checkpoint is never of devices that the record does not name */
 }
 
-static bool checkpoint_due(const pol_job *r, int64_t step)
+/* The mask that was learnt: of the last stage that gained something, and before all of them the one that learning began
+ * with. */
+static pol_status learnt_mask(pol_job *r)
 {
-    if (r->o.checkpoint_every)
-        return step % r->o.checkpoint_every == 0;
-    return pol_seconds() - r->written > CHECKPOINT_SECONDS;
-}
-
-static pol_status log_step(pol_job *r, const pol_step_report *rep, double tokens_per_second, double held_out)
-{
-    json_t *line =
-        json_pack("{sI sf sf sf sf sf sf sf}", "step", (json_int_t)rep->step, "loss", rep->loss, "baseline",
-                  rep->baseline, "kept", rep->kept, "grad_norm", rep->grad_norm, "learning_rate", rep->learning_rate,
-                  "mean_entropy", rep->mean_entropy, "tokens_per_second", tokens_per_second);
-    if (isfinite(held_out))
-        json_object_set_new(line, "held_out_nll", json_real(held_out));
-    pol_status s = pol_step_log_add(&r->log, line);
-    json_decref(line);
-    return s;
-}
-
-static pol_status learn(pol_job *r)
-{
-    const int64_t steps = r->o.learn.steps;
-    const double tokens = (double)r->o.learn.mask_samples * r->o.learn.sequences_per_mask * (double)r->in.text.seq_len;
-    const int64_t first = pol_trainer_next(r->trainer);
-    const double began = pol_seconds();
-    pol_job_stage(r, "learning");
-    r->written = began;
-    for (int64_t step = first; step < steps; step = pol_trainer_next(r->trainer)) {
-        snapshot(r);
-        if (step > first && checkpoint_due(r, step))
-            POL_TRY(write_checkpoint(r));
-        pol_step_report rep;
-        const double t0 = pol_seconds();
-        POL_TRY(pol_trainer_step(r->trainer, &rep));
-        const double rate = tokens / fmax(pol_seconds() - t0, 1e-9);
-        double held_out = NAN;
-        const int64_t done = step + 1;
-        if (done == steps || (r->o.eval_every && done % r->o.eval_every == 0))
-            POL_TRY(judge(r, done, &held_out));
-        POL_TRY(log_step(r, &rep, rate, held_out));
-        if (r->watch && r->watch->step)
-            r->watch->step(r->watch->user, &rep, steps, rate,
-                           (pol_seconds() - began) / (double)(done - first) * (double)(steps - done));
+    const bool units = pol_job_stage_result(r, POL_STAGE_UNITS).chosen_step > 0;
+    if (r->o.method == POL_METHOD_ALLOCATION && !units) {
+        pol_nested_mask(r, pol_job_state_of(r).count, r->mask);
+        pol_nested_probabilities(r, pol_job_state_of(r).count, r->ck.s);
+        return POL_OK;
     }
-    snapshot(r);
-    return write_checkpoint(r);
+    pol_distribution d = {.units = r->in.units, .granularity = r->o.granularity, .s = r->ck.s};
+    return pol_hard_mask(&d, &r->o.learn.budget, r->initial_s, r->mask);
 }
 
-/* The learnt mask, measured and written. */
+/* Steps done when what was chosen last had been learnt. */
+static int64_t chosen_step(const pol_job *r)
+{
+    int64_t before = 0, chosen = 0;
+    for (int i = 0; i < POL_STAGES; i++) {
+        const int64_t step = pol_job_stage_result(r, (pol_stage_kind)i).chosen_step;
+        chosen = step ? before + step : chosen;
+        before += r->o.stage_steps[i];
+    }
+    return chosen;
+}
+
+static pol_status judge_repair(void *user, double *loss)
+{
+    pol_job *r = user;
+    return pol_job_held_out(r, loss);
+}
+
+static void repair_progress(void *user, int64_t done, int64_t total)
+{
+    pol_job *r = user;
+    if (r->watch && r->watch->progress)
+        r->watch->progress(r->watch->user, done, total);
+}
+
+/* What makes up for the learnt mask, kept where it does better than the mask alone. */
+static pol_status repair(pol_job *r)
+{
+    char model[33];
+    pol_job_stage(r, "repair");
+    POL_TRY(pol_source_hash(r->in.src, model));
+    const pol_mend_job j = {.ctx = r->ctx,
+                            .replicas = &r->replicas,
+                            .host = pol_job_host(r),
+                            .mask = r->mask,
+                            .cal = &r->in.repair,
+                            .n = r->in.repair.n,
+                            .o = r->o.repair,
+                            .model_hash = model,
+                            .folder = r->folder.path,
+                            .resume = true,
+                            .masked = r->result->learnt.held_out,
+                            .judge = r->o.held_out ? judge_repair : NULL,
+                            .layers = repair_progress,
+                            .user = r};
+    POL_TRY(pol_mend(&j, &r->result->repair));
+    r->sequences[POL_PURPOSE_REPAIR] += r->result->repair.passes;
+    if (r->result->repair.kind == POL_REPAIR_NONE) {
+        r->result->repaired = r->result->learnt;
+        return POL_OK;
+    }
+    pol_job_stage(r, "repaired model");
+    return pol_job_measure(r, r->mask, true, r->result->chosen_step, &r->result->repaired);
+}
+
+/* The learnt mask, measured and written; then what repairs it. */
 static pol_status finish(pol_job *r)
 {
     pol_job_stage(r, "learnt mask");
-    int64_t step = r->o.learn.steps;
-    if (r->o.select == POL_SELECT_BEST && r->ck.has_best) {
-        step = r->ck.best_step;
-        memcpy(r->dist->s, r->ck.best_s, (size_t)r->ck.shape.n_units * sizeof *r->dist->s);
-    }
-    POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
-    POL_TRY(pol_job_measure(r, r->mask, step, &r->result->learnt));
-    POL_TRY(pol_mask_write(r->ctx, r->folder.mask, r->in.units, r->o.granularity, r->mask, r->dist->s));
+    POL_TRY(learnt_mask(r));
+    pol_nested_drop_levels(r);
+    if (r->nested.db && r->o.stage_steps[POL_STAGE_UNITS])
+        POL_TRY(pol_replicas_reload_last(&r->replicas, r->in.src));
+    r->result->chosen_step = chosen_step(r);
+    POL_TRY(pol_job_measure(r, r->mask, false, r->result->chosen_step, &r->result->learnt));
+    POL_TRY(pol_mask_write(r->ctx, r->folder.mask, r->in.units, r->o.granularity, r->mask, r->ck.s));
     pol_job_report_budget(r, r->mask, &r->result->budget);
-    r->result->chosen_step = step;
+    if (r->o.repair.kind != POL_REPAIR_NONE)
+        POL_TRY(repair(r));
+    for (int i = 0; i < POL_STAGES; i++)
+        r->result->stages[i] = pol_job_stage_result(r, (pol_stage_kind)i);
     memcpy(r->result->sequences, r->sequences, sizeof r->sequences);
     r->result->seconds = pol_seconds() - r->started;
     r->result->peak_bytes = pol_memory_peak();
     r->result->peak_device_bytes = pol_job_peak_device_bytes(r);
-    return pol_job_write_json(r, "done");
+    POL_TRY(pol_job_write_json(r, "done"));
+    if (!r->o.keep_database && r->nested.db)
+        remove(r->folder.database);
+    return POL_OK;
 }
 
 static pol_status load(pol_job *r, const json_t *old)
 {
     const pol_units *u = r->in.units;
-    const pol_losses losses = {.look = look, .settle = settle, .drop = drop, .user = r};
     pol_job_stage(r, "loading weights");
+    r->o.learn.parts = r->o.allocation.parts = r->in.parts;
+    r->o.learn.n_parts = r->o.allocation.n_parts = r->in.n_parts;
     POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.memory, r->in.n_devices, r->in.max_tokens,
                               r->in.max_seq_len, &r->replicas));
     POL_TRY(pol_job_budget(r, old));
-    POL_TRY(pol_distribution_new(u, r->o.granularity, &r->dist));
-    r->o.learn.parts = r->in.parts;
-    r->o.learn.n_parts = r->in.n_parts;
-    if (r->o.learn.steps)
-        POL_TRY(pol_trainer_new(r->ctx, &r->o.learn, r->dist, r->in.n_learn, &losses, &r->trainer));
     r->initial_s = pol_alloc_array(r->ctx, u->n, sizeof *r->initial_s);
     r->mask = pol_alloc(r->ctx, (size_t)u->n);
-    r->batch_ids = pol_alloc_array(r->ctx, r->o.batch * r->in.text.seq_len, sizeof *r->batch_ids);
-    return r->initial_s && r->mask && r->batch_ids ? POL_OK : POL_ENOMEM;
+    if (!r->initial_s || !r->mask)
+        return POL_ENOMEM;
+    const pol_objective_inputs in = {.text = &r->in.text, .task = r->in.task, .batch = r->o.batch};
+    POL_TRY(pol_objective_new(&r->replicas, r->o.objective.kind, &in, &r->objective));
+    r->nll = r->objective;
+    if (r->o.objective.kind == POL_OBJECTIVE_CROSS_ENTROPY)
+        return POL_OK;
+    return pol_objective_new(&r->replicas, POL_OBJECTIVE_CROSS_ENTROPY, &in, &r->nll);
 }
 
 static pol_status work(pol_job *r, const json_t *old)
@@ -271,9 +264,8 @@ static pol_status work(pol_job *r, const json_t *old)
         POL_TRY(pol_job_write_json(r, "running"));
     POL_TRY(load(r, old));
     POL_TRY(r->saved ? restore(r, old) : begin(r));
-    POL_TRY(pol_step_log_open(r->ctx, r->folder.log, r->ck.step, &r->log));
-    if (r->trainer)
-        POL_TRY(learn(r));
+    POL_TRY(pol_step_log_open(r->ctx, r->folder.log, pol_job_done_steps(r), &r->log));
+    POL_TRY(pol_learn_stages(r));
     return finish(r);
 }
 
@@ -327,10 +319,15 @@ static pol_status leave(pol_job *r, pol_status s)
 {
     if (s == POL_EINTERRUPTED && r->begun) {
         memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
-        POL_TRY(write_checkpoint(r));
+        POL_TRY(pol_job_write_checkpoint(r));
         POL_TRY(pol_job_write_json(r, "interrupted"));
         return pol_fail(r->ctx, s, "%s: stopped before step %lld of %lld; --resume goes on", r->folder.path,
-                        (long long)r->ck.step, (long long)r->o.learn.steps);
+                        (long long)pol_job_done_steps(r), (long long)pol_prune_steps(&r->o));
+    }
+    if (s == POL_EINTERRUPTED && r->nested.db) {
+        POL_TRY(pol_job_write_json(r, "interrupted"));
+        return pol_fail(r->ctx, s, "%s: stopped before learning; --resume goes on with the blocks that are done",
+                        r->folder.path);
     }
     char *text = pol_strdup(r->ctx, pol_error_text(r->ctx));
     if (!r->saved && r->folder.made)
@@ -365,18 +362,19 @@ pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_pr
     POL_TRY(pol_prune_resolve(ctx, &r.o));
     if (!o->n_data)
         return pol_fail(ctx, POL_EARG, "data: no calibration text is given");
-    result->steps = r.o.learn.steps;
+    result->steps = pol_prune_steps(&r.o);
     pol_status s = run_job(&r);
     const pol_status closed = pol_step_log_close(&r.log);
-    pol_trainer_free(r.trainer);
-    pol_distribution_free(r.dist);
+    pol_nested_close(&r);
+    if (r.nll != r.objective)
+        pol_objective_free(r.nll);
+    pol_objective_free(r.objective);
     pol_replicas_close(&r.replicas);
     pol_inputs_close(&r.in);
     pol_checkpoint_free(&r.ck);
     pol_run_folder_close(&r.folder);
     pol_free(ctx, r.initial_s);
     pol_free(ctx, r.mask);
-    pol_free(ctx, r.batch_ids);
     json_decref(r.json);
     return s < 0 ? s : closed;
 }

@@ -49,6 +49,8 @@ static pol_status data_json(const pol_prune_settings *o, pol_inputs *in, json_t 
                                   pol_text_format_name(t->format), "documents", (json_int_t)t->documents, "sequences",
                                   (json_int_t)t->n, "seq_len", (json_int_t)t->seq_len, "learnt_from",
                                   (json_int_t)in->n_learn, "bos", pol_bos_name(t->bos), "hash", t->hash));
+    if (in->repair.n)
+        json_object_set_new(json_object_get(run, "data"), "repaired_from", json_integer((json_int_t)in->repair.n));
     for (int64_t i = 0; i < o->n_data; i++) {
         POL_TRY(pol_file_json(in->ctx, o->data[i], &file));
         json_array_append_new(files, file);
@@ -64,6 +66,10 @@ pol_status pol_inputs_json(const pol_prune_settings *o, pol_inputs *in, json_t *
     if (in->init_mask) {
         POL_TRY(pol_file_json(in->ctx, in->init_mask, &part));
         json_object_set_new(run, "init", part);
+    }
+    if (o->objective.task_file) {
+        POL_TRY(pol_file_json(in->ctx, o->objective.task_file, &part));
+        json_object_set_new(run, "task", part);
     }
     if (o->eval_text) {
         POL_TRY(pol_file_json(in->ctx, o->eval_text, &part));
@@ -117,6 +123,47 @@ static pol_status perplexity_read(pol_context *ctx, const char *where, const jso
         if (!strcmp(format, pol_text_format_name((pol_text_format)f)))
             p->format = (pol_text_format)f;
     return POL_OK;
+}
+
+/* The number of `name` in a list that a NULL ends. */
+static pol_status find_name(pol_context *ctx, const char *where, const char *field, const char *name,
+                            const char *const *names, int *out)
+{
+    for (*out = 0; names[*out]; ++*out)
+        if (!strcmp(names[*out], name))
+            return POL_OK;
+    return pol_fail(ctx, POL_EFORMAT, "%s: repair.%s: '%s' is unknown", where, field, name);
+}
+
+pol_status pol_repair_outcome_read(pol_context *ctx, const char *where, const json_t *j, pol_repair_outcome *x)
+{
+    const char *kind, *target = NULL;
+    json_t *tried;
+    int number;
+    memset(x, 0, sizeof *x);
+    x->masked = NAN;
+    for (int t = 0; t < POL_REPAIR_TARGETS; t++)
+        x->held_out[t] = NAN;
+    if (!json_is_object(j))
+        return POL_OK;
+    x->known = true;
+    POL_TRY(pol_json_str(ctx, where, j, "kind", &kind));
+    POL_TRY(find_name(ctx, where, "kind", kind, pol_repair_names, &number));
+    x->kind = (pol_repair_kind)number;
+    POL_TRY(pol_json_str_opt(ctx, where, j, "target", &target));
+    if (target) {
+        POL_TRY(find_name(ctx, where, "target", target, pol_repair_target_names, &number));
+        x->target = (pol_repair_target)number;
+    }
+    POL_TRY(pol_json_num_opt(ctx, where, j, "masked_held_out_nll", -1e300, 1e300, &x->masked));
+    POL_TRY(pol_json_object(ctx, where, j, "held_out_nll", &tried));
+    x->tried = json_object_get(tried, "bias") ? POL_REPAIR_BIAS : POL_REPAIR_RIDGE;
+    POL_TRY(pol_json_num_opt(ctx, where, tried, "bias", -1e300, 1e300, &x->held_out[0]));
+    for (int t = 0; t < POL_REPAIR_TARGETS; t++)
+        POL_TRY(pol_json_num_opt(ctx, where, tried, pol_repair_target_names[t], -1e300, 1e300, &x->held_out[t]));
+    POL_TRY(pol_json_int(ctx, where, j, "sequences", 0, INT64_MAX, &x->sequences));
+    POL_TRY(pol_json_int(ctx, where, j, "passes", 0, INT64_MAX, &x->passes));
+    return pol_json_num(ctx, where, j, "seconds", 0, 1e300, &x->seconds);
 }
 
 pol_status pol_outcome_read(pol_context *ctx, const char *where, const json_t *j, pol_outcome *x)
@@ -197,11 +244,8 @@ pol_status pol_run_json_matches(pol_context *ctx, const char *path, const json_t
     static const struct {
         const char *name;
         pol_status code;
-    } parts[] = {{"settings", POL_EARG},
-                 {"model", POL_EFORMAT},
-                 {"data", POL_EFORMAT},
-                 {"init", POL_EFORMAT},
-                 {"eval", POL_EFORMAT}};
+    } parts[] = {{"settings", POL_EARG}, {"model", POL_EFORMAT}, {"data", POL_EFORMAT},
+                 {"init", POL_EFORMAT},  {"task", POL_EFORMAT},  {"eval", POL_EFORMAT}};
     for (size_t i = 0; i < POL_COUNT(parts); i++) {
         const comparison c = {ctx, path, parts[i].code};
         json_t *was = json_object_get(run, parts[i].name), *is = json_object_get(now, parts[i].name);

@@ -14,14 +14,15 @@
 #define POL_RUN_INITIAL "initial-mask.json"
 #define POL_RUN_CHECKPOINT "checkpoint.bin"
 #define POL_RUN_REPAIRED "repaired.safetensors"
+#define POL_RUN_DATABASE "database.bin"
 
 /* The folder of a run, in which this process alone works. */
 typedef struct pol_run_folder {
     pol_context *ctx;
     char *path;
-    char *json, *log, *mask, *initial, *checkpoint; /* paths of its files */
-    int lock;                                       /* descriptor that holds the folder */
-    bool made;                                      /* by this call: it held nothing before */
+    char *json, *log, *mask, *initial, *checkpoint, *database; /* paths of its files */
+    int lock;                                                  /* descriptor that holds the folder */
+    bool made;                                                 /* by this call: it held nothing before */
 } pol_run_folder;
 
 /* Makes the folder, or takes up one that a run has been working in; with `resume` only. What a killed process was
@@ -30,6 +31,9 @@ pol_status pol_run_folder_open(pol_context *ctx, const char *path, bool resume, 
 /* Removes the files of a run and the folder, unless something else lies in it. */
 void pol_run_folder_discard(pol_run_folder *f);
 void pol_run_folder_close(pol_run_folder *f); /* takes a zeroed one */
+
+/* Steps of learning, over all stages. */
+int64_t pol_prune_steps(const pol_prune_settings *o);
 
 /* Everything opened that a plan and a run need, before any weight is read. */
 typedef struct pol_inputs {
@@ -44,12 +48,15 @@ typedef struct pol_inputs {
     int64_t n_learn;      /* the first ones are learnt from, the last held_out judge */
     pol_deck_part *parts; /* [n_parts] of what is learnt from, where texts have weights; else NULL */
     int64_t n_parts;
-    double *held_weight; /* [held_out] of each sequence in their mean, where texts have weights; else NULL: equal */
-    pol_sequences init;  /* recut for the metric; n = 0 where it needs none */
-    pol_sequences eval;  /* n = 0 where there is none */
-    char *init_mask;     /* mask.json of the run to begin from; NULL = metric */
-    pol_cost *cost;      /* in the quantity that the budget is in, else in parameters; NULL: not yet (milliseconds) */
-    pol_budget budget;   /* settings' own, with cost and limit where a quantity is asked for */
+    double *held_weight;   /* [held_out] of each sequence in their mean, where texts have weights; else NULL: equal */
+    pol_sequences init;    /* recut for the metric; n = 0 where it needs none */
+    pol_sequences repair;  /* of those learnt from, what the repair's statistics are made of; n = 0: no repair */
+    pol_sequences eval;    /* n = 0 where there is none */
+    pol_task *task;        /* NULL but with objective ACCURACY */
+    int64_t n_learn_items; /* of it, the first ones; the others judge */
+    char *init_mask;       /* mask.json of the run to begin from; NULL = metric */
+    pol_cost *cost;        /* in the quantity that the budget is in, else in parameters; NULL: not yet (milliseconds) */
+    pol_budget budget;     /* settings' own, with cost and limit where a quantity is asked for */
     double init_keep[POL_UNIT_KINDS]; /* mean initial probability of each kind */
     int64_t max_tokens, max_seq_len;  /* of a forward pass */
 } pol_inputs;
@@ -77,6 +84,7 @@ pol_status pol_input_json(pol_context *ctx, const char *path, const char *hash, 
 pol_status pol_file_json(pol_context *ctx, const char *path, json_t **out);
 /* A file that is a run.json of this version. *out is yours: json_decref(). */
 pol_status pol_run_json_read(pol_context *ctx, const char *path, json_t **out);
+pol_status pol_repair_outcome_read(pol_context *ctx, const char *where, const json_t *j, pol_repair_outcome *x);
 pol_status pol_outcome_read(pol_context *ctx, const char *where, const json_t *j, pol_outcome *x);
 /* Names the first setting (POL_EARG) or input (POL_EFORMAT) that differs from those of the run. */
 pol_status pol_run_json_matches(pol_context *ctx, const char *path, const json_t *run, const json_t *now);

@@ -1,17 +1,25 @@
-/* settings.c - presets of the methods, what follows from what, and the settings as JSON. */
+/* settings.c - presets of the methods, and what follows from what. */
 #include <string.h>
 
 #include "core/run/run.h"
 
-const char *const pol_method_names[] = {[POL_METHOD_UNITS] = "units", [POL_METHOD_REFERENCE] = "reference", NULL};
+const char *const pol_method_names[] = {
+    [POL_METHOD_ALLOCATION] = "allocation", [POL_METHOD_UNITS] = "units", [POL_METHOD_REFERENCE] = "reference", NULL};
+const char *const pol_stage_names[] = {
+    [POL_STAGE_ALLOCATION] = "allocation", [POL_STAGE_BLOCKS] = "blocks", [POL_STAGE_UNITS] = "units", NULL};
 const char *const pol_select_names[] = {[POL_SELECT_BEST] = "best", [POL_SELECT_LAST] = "last", NULL};
 
 const pol_granularity pol_granularities[] = {
     {"heads", POL_HEADS}, {"channels", POL_CHANNELS}, {"blocks", POL_BLOCKS}, {NULL, 0}};
 
-/* Forward sequences of the two methods where the caller names none. The reference's are 15,000 steps of two masks that
- * see eight sequences each. */
-static const int64_t UNITS_PASSES = 3000, REFERENCE_PASSES = 240000;
+/* Forward sequences of the methods where the caller names none. The reference's are 15,000 steps of two masks that see
+ * eight sequences each. */
+static const int64_t ALLOCATION_PASSES = 1000, UNITS_PASSES = 3000, REFERENCE_PASSES = 240000;
+
+/* An allocation has some dozens of variables and is found in about a thousand passes; what is left over goes to the
+ * stages after it, in equal shares. */
+static const int64_t ALLOCATION_ALONE = 2000;
+static const double ALLOCATION_SHARE = 0.7;
 
 void pol_prune_defaults(pol_method method, pol_prune_settings *o)
 {
@@ -20,18 +28,30 @@ void pol_prune_defaults(pol_method method, pol_prune_settings *o)
         .protocol = pol_protocol_find("paper"),
         .granularity = POL_HEADS | POL_CHANNELS,
         .method = method,
+        .stages = 1u << POL_STAGE_UNITS,
+        .levels = 16,
+        .obs_block = 1,
+        .align_channels = 1,
         .init = POL_METRIC_WANDA_SP,
         .init_sequences = 128,
+        .init_seq_len = POL_AUTO,
         .held_out = POL_AUTO,
         .eval_every = POL_AUTO,
+        .select = POL_SELECT_BEST,
         .batch = 8,
     };
+    pol_allocation_defaults(&o->allocation);
+    pol_repair_defaults(&o->repair);
     switch (method) {
+    case POL_METHOD_ALLOCATION:
+        o->passes = ALLOCATION_PASSES;
+        o->stages = 1u << POL_STAGE_ALLOCATION | 1u << POL_STAGE_BLOCKS | 1u << POL_STAGE_UNITS;
+        o->init = POL_METRIC_OBS;
+        pol_learn_units(o->passes, &o->learn);
+        break;
     case POL_METHOD_UNITS:
         o->passes = UNITS_PASSES;
         pol_learn_units(o->passes, &o->learn);
-        o->init_seq_len = POL_AUTO;
-        o->select = POL_SELECT_BEST;
         break;
     case POL_METHOD_REFERENCE:
         o->passes = REFERENCE_PASSES;
@@ -42,6 +62,51 @@ void pol_prune_defaults(pol_method method, pol_prune_settings *o)
     }
 }
 
+/* Forward sequences of a step. */
+static int64_t per_step(const pol_prune_settings *o, pol_stage_kind stage)
+{
+    return stage == POL_STAGE_ALLOCATION ? (int64_t)o->allocation.candidates * o->allocation.sequences_per_candidate
+                                         : (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
+}
+
+/* Shares the passes out. A share of less than a step is none. */
+static pol_status fill_stages(pol_context *ctx, pol_prune_settings *o)
+{
+    double share[POL_STAGES] = {0};
+    const bool allocation = o->stages >> POL_STAGE_ALLOCATION & 1;
+    pol_stage_kind first = POL_STAGES;
+    int later = 0;
+    for (pol_stage_kind i = 0; i < POL_STAGES; i++)
+        if (o->stages >> i & 1) {
+            later += first < POL_STAGES;
+            first = pol_min_i64(first, i);
+        }
+    if (first == POL_STAGES || o->stages >> POL_STAGES)
+        return pol_fail(ctx, POL_EARG, "stages: none of allocation, blocks, units is chosen");
+    const bool alone = !later || (allocation && o->passes < ALLOCATION_ALONE);
+    for (pol_stage_kind i = 0; i < POL_STAGES; i++)
+        if (o->stages >> i & 1)
+            share[i] = i == first ? (alone ? 1 : ALLOCATION_SHARE) : alone ? 0 : (1 - ALLOCATION_SHARE) / later;
+    for (pol_stage_kind i = 0; i < POL_STAGES; i++) {
+        const int64_t step = per_step(o, i);
+        o->stage_steps[i] = step > 0 ? (int64_t)(share[i] * (double)o->passes + 1e-9) / step : 0;
+    }
+    if (o->passes > 0 && !o->stage_steps[first])
+        return pol_fail(ctx, POL_EARG, "passes: %lld forward sequences are less than the %lld of one step",
+                        (long long)o->passes, (long long)per_step(o, first));
+    o->allocation.steps = o->stage_steps[POL_STAGE_ALLOCATION];
+    o->learn.steps = o->stage_steps[POL_STAGE_UNITS];
+    return POL_OK;
+}
+
+int64_t pol_prune_steps(const pol_prune_settings *o)
+{
+    int64_t steps = 0;
+    for (int i = 0; i < POL_STAGES; i++)
+        steps += o->stage_steps[i];
+    return steps;
+}
+
 /* Judging costs about a tenth of the learning: a fiftieth of its sequences, five times. */
 static void fill_automatic(pol_prune_settings *o)
 {
@@ -50,7 +115,7 @@ static void fill_automatic(pol_prune_settings *o)
     if (o->held_out == POL_AUTO)
         o->held_out = pol_min_i64(pol_max_i64(o->passes / 50, 32), 128);
     if (o->eval_every == POL_AUTO)
-        o->eval_every = (o->learn.steps + 4) / 5;
+        o->eval_every = (pol_prune_steps(o) + 4) / 5;
 }
 
 /* Shares by kind: of kinds that may go, and under a budget that has such shares. */
@@ -78,11 +143,7 @@ static pol_status fill_budget(pol_context *ctx, pol_prune_settings *o)
 pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
 {
     const int64_t most = INT64_C(1) << 40;
-    const int64_t per_step = (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
-    if (o->passes > 0 && per_step > o->passes)
-        return pol_fail(ctx, POL_EARG, "passes: %lld forward sequences are less than the %lld of one step",
-                        (long long)o->passes, (long long)per_step);
-    o->learn.steps = per_step > 0 ? o->passes / per_step : 0;
+    POL_TRY(fill_stages(ctx, o));
     fill_automatic(o);
     const struct {
         const char *name;
@@ -98,6 +159,10 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
         {"initialisation sequence length", o->init_seq_len, 2, 1 << 20},
         {"steps between judgements", o->eval_every, 0, most},
         {"steps between checkpoints", o->checkpoint_every, 0, most},
+        {"levels", o->levels, 2, 1 << 10},
+        {"channels removed at a time", o->obs_block, 1, 1 << 16},
+        {"alignment of channels", o->align_channels, 1, 1 << 16},
+        {"groups at least", o->min_groups, 0, 1 << 20},
         {"masks per step", o->learn.mask_samples, 1, 1 << 20},
         {"sequences per mask", o->learn.sequences_per_mask, 1, 1 << 20},
     };
@@ -110,69 +175,10 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
     if (o->select == POL_SELECT_BEST && !o->held_out)
         return pol_fail(ctx, POL_EARG, "held-out sequences: 0, but the best probabilities are to be chosen by them");
     POL_TRY(fill_budget(ctx, o));
-    return o->learn.steps ? pol_learn_check(ctx, &o->learn) : POL_OK;
-}
-
-static json_t *granularity_json(unsigned granularity)
-{
-    json_t *a = json_array();
-    for (const pol_granularity *part = pol_granularities; part->name; part++)
-        if (granularity & part->kinds)
-            json_array_append_new(a, json_string(part->name));
-    return a;
-}
-
-static json_t *keep_json(const pol_prune_settings *o)
-{
-    const pol_budget *b = &o->learn.budget;
-    if (o->request.value > 0)
-        return pol_budget_request_json(&o->request);
-    if (b->mode == POL_BUDGET_JOINT)
-        return json_pack("{sf}", "params", b->keep_params);
-    json_t *keep = json_object();
-    for (pol_unit_kind k = 0; k < POL_UNIT_KINDS; k++)
-        if (o->granularity & 1u << k)
-            json_object_set_new(keep, pol_unit_kind_name(k), json_real(b->keep[k]));
-    return keep;
-}
-
-static json_t *init_json(const pol_prune_settings *o)
-{
-    if (o->init_run)
-        return json_pack("{ss}", "metric", "run");
-    return json_pack("{sssIsI}", "metric", pol_metric_name(o->init), "sequences", (json_int_t)o->init_sequences,
-                     "seq_len", (json_int_t)o->init_seq_len);
-}
-
-/* NULL where texts have none. */
-static json_t *weights_json(const pol_prune_settings *o)
-{
-    json_t *a = o->data_weights ? json_array() : NULL;
-    for (int64_t i = 0; a && i < o->n_data; i++)
-        json_array_append_new(a, json_real(o->data_weights[i]));
-    return a;
-}
-
-static json_t *text_json(const pol_prune_settings *o)
-{
-    return json_pack("{ss ss* ss* sI sI ss sI so*}", "format", pol_text_format_name(o->text.format), "field",
-                     o->text.field, "separator", o->text.separator, "max_sequences", (json_int_t)o->max_sequences,
-                     "seq_len", (json_int_t)o->seq_len, "bos", pol_bos_name(o->bos), "eval_limit",
-                     (json_int_t)o->eval_limit, "weights", weights_json(o));
-}
-
-json_t *pol_settings_json(const pol_prune_settings *o)
-{
-    const pol_learn_settings *l = &o->learn;
-    return json_pack("{ss so ss so sI sI si si sb ss si ss sb sf ss sf sI so so sI sI ss sI}", "method",
-                     pol_method_names[o->method], "granularity", granularity_json(o->granularity), "budget",
-                     pol_budget_mode_names[l->budget.mode], "keep", keep_json(o), "passes", (json_int_t)o->passes,
-                     "steps", (json_int_t)l->steps, "mask_samples", (int)l->mask_samples, "sequences_per_mask",
-                     (int)l->sequences_per_mask, "shared_sequences", (int)l->shared_sequences, "baseline",
-                     pol_baseline_names[l->baseline], "baseline_window", (int)l->baseline_window, "score",
-                     pol_score_names[l->score], "normalise", (int)l->normalise, "learning_rate",
-                     l->steps ? pol_learning_rate(l, 0) : l->learning_rate, "schedule", pol_schedule_names[l->schedule],
-                     "smin", l->smin, "seed", (json_int_t)l->seed, "text", text_json(o), "init", init_json(o),
-                     "held_out", (json_int_t)o->held_out, "eval_every", (json_int_t)o->eval_every, "select",
-                     pol_select_names[o->select], "batch", (json_int_t)o->batch);
+    if (!o->held_out && o->repair.targets >> POL_REPAIR_HALF & 1)
+        o->repair.targets = 1u << POL_REPAIR_HALF; /* nothing could choose between two */
+    POL_TRY(pol_repair_check(ctx, &o->repair));
+    if (o->method == POL_METHOD_ALLOCATION)
+        POL_TRY(pol_allocation_check(ctx, &o->allocation));
+    return o->learn.steps || o->stage_steps[POL_STAGE_BLOCKS] ? pol_learn_check(ctx, &o->learn) : POL_OK;
 }

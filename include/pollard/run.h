@@ -1,12 +1,13 @@
 /* run.h - a whole pruning run: its settings, its plan, doing it, and opening what it left.
  *
  * A run is a folder: run.json (settings, versions, hashes of the inputs, results), log.jsonl (a line a step),
- * initial-mask.json and mask.json (hard masks with probabilities), checkpoint.bin (what a resume goes on from).
- * docs/run.md describes them.
+ * initial-mask.json and mask.json (hard masks with probabilities), repaired.safetensors (the weights that make up for
+ * what the mask removes), checkpoint.bin (what a resume goes on from). docs/run.md describes them.
  */
 #ifndef POLLARD_RUN_H
 #define POLLARD_RUN_H
 
+#include "pollard/allocation.h"
 #include "pollard/cost.h"
 #include "pollard/data.h"
 #include "pollard/device.h"
@@ -21,9 +22,16 @@
 extern "C" {
 #endif
 
-/* UNITS: many masks on the same sequence, few forward passes. REFERENCE: the paper's code, number for number. */
-typedef enum pol_method { POL_METHOD_UNITS = 0, POL_METHOD_REFERENCE } pol_method;
+/* ALLOCATION: how many units each block keeps, in the repaired model; which ones follows from the nested order. UNITS:
+ * a probability a unit, many masks on the same sequence. REFERENCE: the paper's code, number for number. */
+typedef enum pol_method { POL_METHOD_ALLOCATION = 0, POL_METHOD_UNITS, POL_METHOD_REFERENCE } pol_method;
 POL_API extern const char *const pol_method_names[]; /* by number; NULL at the end */
+
+/* What a run learns, one after the other; each begins with what was accepted before it. ALLOCATION: counts. BLOCKS:
+ * which blocks go whole, the counts of the others scaled to the budget. UNITS: single units; after the other two in the
+ * model that is repaired for somewhat larger counts. UNITS alone is what the methods of that name and REFERENCE do. */
+typedef enum pol_stage_kind { POL_STAGE_ALLOCATION = 0, POL_STAGE_BLOCKS, POL_STAGE_UNITS, POL_STAGES } pol_stage_kind;
+POL_API extern const char *const pol_stage_names[]; /* "allocation", "blocks", "units", NULL */
 
 /* Which probabilities become the mask: those whose hard mask did best on the held-out sequences, or the last. */
 typedef enum pol_select { POL_SELECT_BEST = 0, POL_SELECT_LAST } pol_select;
@@ -61,10 +69,17 @@ typedef struct pol_prune_settings {
 
     /* learning */
     pol_method method;
-    pol_learn_settings learn; /* learn.budget is filled from the above; learn.steps from passes */
-    int64_t passes; /* forward sequences for learning, steps * K * sequences per mask; 0 = the metric's mask */
     pol_objective_settings objective;
-    pol_metric init;
+    int64_t passes;  /* forward sequences for learning, over all stages; 0 = the mask that learning would begin with */
+    unsigned stages; /* bits of pol_stage_kind; with few passes only the first of them has steps */
+    pol_allocation_settings allocation; /* of stage ALLOCATION */
+    pol_learn_settings learn;           /* of the others; learn.budget is filled from the above */
+    int64_t stage_steps[POL_STAGES];    /* filled from passes */
+    int64_t levels;                     /* of a block's channels, for which the database has repaired rows */
+    int64_t obs_block;                  /* channels that the OBS sweep removes at a time */
+    int64_t align_channels, min_groups; /* pol_shape_rules */
+    bool keep_database;                 /* database.bin stays in the folder when the run is done */
+    pol_metric init;                    /* with ALLOCATION: the nested order */
     const char *init_run; /* probabilities of an earlier run (folder or mask.json) instead of a metric; NULL = metric */
     int64_t init_sequences;
     int64_t init_seq_len; /* POL_AUTO = seq_len */
@@ -72,7 +87,8 @@ typedef struct pol_prune_settings {
                              within 32..128 */
     int64_t eval_every;   /* steps between such judgements; 0 = only at the end; POL_AUTO = a fifth of the steps */
     pol_select select;
-    int64_t checkpoint_every; /* steps; 0 = as time passes, about once in two minutes */
+    pol_repair_settings repair; /* of the learnt mask; with ALLOCATION and RIDGE, of the model that is learnt in, too */
+    int64_t checkpoint_every;   /* steps; 0 = as time passes, about once in two minutes */
 
     /* the machine */
     int64_t batch;               /* sequences that go through the model at a time, at most */
@@ -112,11 +128,21 @@ typedef struct pol_outcome {
     pol_perplexity perplexity; /* tokens == 0: not measured */
 } pol_outcome;
 
+/* What a stage did, by the loss of its hard mask on the held-out sequences, in the model that it learnt in. */
+typedef struct pol_stage_result {
+    int64_t steps,
+        chosen_step;      /* 0 steps: it was not done; chosen 0: it gained nothing, and what it began with stays */
+    double before, after; /* NaN where nothing is held out */
+} pol_stage_result;
+
 typedef struct pol_prune_result {
-    pol_outcome dense, initial, learnt;
-    pol_cost_report budget; /* of the learnt mask: in the budget's quantity, else in parameters */
+    pol_outcome dense, initial, learnt; /* initial and learnt: the mask alone, no weight changed */
+    pol_outcome repaired;               /* known: false where nothing was repaired */
+    pol_repair_outcome repair;          /* what gave it */
+    pol_cost_report budget;             /* of the learnt mask: in the budget's quantity, else in parameters */
+    pol_stage_result stages[POL_STAGES];
     int64_t sequences[POL_PURPOSES]; /* forward sequences used */
-    int64_t steps, chosen_step;
+    int64_t steps, chosen_step;      /* over all stages */
     double seconds;
     uint64_t peak_bytes;        /* resident memory of the process, its highest */
     uint64_t peak_device_bytes; /* of buffers on the device that had most */
@@ -130,6 +156,7 @@ typedef struct pol_prune_observer {
     void (*progress)(void *user, int64_t done, int64_t total);
     void (*step)(void *user, const pol_step_report *r, int64_t steps, double tokens_per_second, double seconds_left);
     void (*judged)(void *user, int64_t step, double held_out, bool best);
+    void (*staged)(void *user, pol_stage_kind stage, const pol_stage_result *x); /* a stage has ended */
 } pol_prune_observer;
 
 /* The plan alone, before any work; opens the model's headers and reads the text. Without calibration text (n_data 0) as
@@ -201,9 +228,9 @@ typedef struct pol_target {
     pol_context *ctx;
     pol_source *src;
     pol_units *units;
-    uint8_t *mask;        /* [units->n]; NULL for a plain model */
-    float *s;             /* [units->n]; NULL for a plain model */
-    unsigned granularity; /* of the run */
+    uint8_t *mask;          /* [units->n]; NULL for a plain model */
+    float *s;               /* [units->n]; NULL for a plain model */
+    unsigned granularity;   /* of the run */
     pol_repaired *repaired; /* weights that go with the mask; NULL: the model's own */
 } pol_target;
 

@@ -1,0 +1,98 @@
+/* settings_json.c - the settings of a run as its record has them. Only what decides the result is there. */
+#include "core/run/run.h"
+
+static json_t *granularity_json(unsigned granularity)
+{
+    json_t *a = json_array();
+    for (const pol_granularity *part = pol_granularities; part->name; part++)
+        if (granularity & part->kinds)
+            json_array_append_new(a, json_string(part->name));
+    return a;
+}
+
+static json_t *keep_json(const pol_prune_settings *o)
+{
+    const pol_budget *b = &o->learn.budget;
+    if (o->request.value > 0)
+        return pol_budget_request_json(&o->request);
+    if (b->mode == POL_BUDGET_JOINT)
+        return json_pack("{sf}", "params", b->keep_params);
+    json_t *keep = json_object();
+    for (pol_unit_kind k = 0; k < POL_UNIT_KINDS; k++)
+        if (o->granularity & 1u << k)
+            json_object_set_new(keep, pol_unit_kind_name(k), json_real(b->keep[k]));
+    return keep;
+}
+
+static json_t *init_json(const pol_prune_settings *o)
+{
+    if (o->init_run)
+        return json_pack("{ss}", "metric", "run");
+    return json_pack("{sssIsI}", "metric", pol_metric_name(o->init), "sequences", (json_int_t)o->init_sequences,
+                     "seq_len", (json_int_t)o->init_seq_len);
+}
+
+/* NULL where texts have none. */
+static json_t *weights_json(const pol_prune_settings *o)
+{
+    json_t *a = o->data_weights ? json_array() : NULL;
+    for (int64_t i = 0; a && i < o->n_data; i++)
+        json_array_append_new(a, json_real(o->data_weights[i]));
+    return a;
+}
+
+static json_t *text_json(const pol_prune_settings *o)
+{
+    return json_pack("{ss ss* ss* sI sI ss sI so*}", "format", pol_text_format_name(o->text.format), "field",
+                     o->text.field, "separator", o->text.separator, "max_sequences", (json_int_t)o->max_sequences,
+                     "seq_len", (json_int_t)o->seq_len, "bos", pol_bos_name(o->bos), "eval_limit",
+                     (json_int_t)o->eval_limit, "weights", weights_json(o));
+}
+
+/* Of the stages that have steps. */
+static json_t *stages_json(const pol_prune_settings *o)
+{
+    json_t *stages = json_object();
+    for (int i = 0; i < POL_STAGES; i++)
+        if (o->stage_steps[i])
+            json_object_set_new(stages, pol_stage_names[i], json_integer((json_int_t)o->stage_steps[i]));
+    return stages;
+}
+
+static json_t *allocation_json(const pol_prune_settings *o)
+{
+    const pol_allocation_settings *a = &o->allocation;
+    return json_pack("{si si ss sf sf sf sf sf sb sI sI sI sI}", "candidates", (int)a->candidates,
+                     "sequences_per_candidate", (int)a->sequences_per_candidate, "advantage",
+                     pol_advantage_names[a->advantage], "spread_channels", a->spread_channels, "spread_groups",
+                     a->spread_groups, "spread_least", a->spread_least, "spread_end", a->spread_end, "learning_rate",
+                     a->learning_rate, "adapt_spread", (int)a->adapt_spread, "levels", (json_int_t)o->levels,
+                     "obs_block", (json_int_t)o->obs_block, "align_channels", (json_int_t)o->align_channels,
+                     "min_groups", (json_int_t)o->min_groups);
+}
+
+static json_t *learn_json(const pol_learn_settings *l)
+{
+    return json_pack("{si si sb ss si ss sb sf ss sf}", "mask_samples", (int)l->mask_samples, "sequences_per_mask",
+                     (int)l->sequences_per_mask, "shared_sequences", (int)l->shared_sequences, "baseline",
+                     pol_baseline_names[l->baseline], "baseline_window", (int)l->baseline_window, "score",
+                     pol_score_names[l->score], "normalise", (int)l->normalise, "learning_rate",
+                     l->steps ? pol_learning_rate(l, 0) : l->learning_rate, "schedule", pol_schedule_names[l->schedule],
+                     "smin", l->smin);
+}
+
+json_t *pol_settings_json(const pol_prune_settings *o)
+{
+    json_t *j = json_pack("{ss so ss so sI so sI so so sI sI ss so sI}", "method", pol_method_names[o->method],
+                          "granularity", granularity_json(o->granularity), "budget",
+                          pol_budget_mode_names[o->learn.budget.mode], "keep", keep_json(o), "passes",
+                          (json_int_t)o->passes, "steps", stages_json(o), "seed", (json_int_t)o->learn.seed, "text",
+                          text_json(o), "init", init_json(o), "held_out", (json_int_t)o->held_out, "eval_every",
+                          (json_int_t)o->eval_every, "select", pol_select_names[o->select], "repair",
+                          pol_repair_settings_json(&o->repair), "batch", (json_int_t)o->batch);
+    if (j && o->method == POL_METHOD_ALLOCATION)
+        json_object_set_new(j, "allocation", allocation_json(o));
+    if (j && (o->method != POL_METHOD_ALLOCATION || pol_prune_steps(o) > o->stage_steps[POL_STAGE_ALLOCATION]))
+        json_object_set_new(j, "learn", learn_json(&o->learn));
+    return j;
+}
