@@ -9,7 +9,7 @@
 #include "backends/opencl/opencl.h"
 #include "kernels-cl/args.h"
 
-/* Rows of a band: enough for CLBlast's large kernels, few beside a hidden size. */
+/* Rows of a band: enough for CLBlast's large kernels, few beside an MLP's width. */
 enum { BAND = 512 };
 
 static int64_t band_rows(const ocl *cl, int64_t N) { return pol_min_i64(N, pol_min_i64(BAND, cl->profile.slice_rows)); }
