@@ -89,6 +89,23 @@ static void amounts_are_met_to_one_unit(void **state)
     }
 }
 
+/* What a budget says nothing about begins as certain. */
+static void free_units_begin_at_one(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, SMALL "--budget kv-bytes=-40% --init uniform --smin 0 --out @/run");
+    json_t *mask = load_json(t, "run/initial-mask.json"), *layer, *s;
+    size_t l, i;
+    json_array_foreach(at(mask, "layers"), l, layer)
+    {
+        json_array_foreach(at(layer, "channels.probability"), i, s) assert_near(json_number_value(s), 1, 0);
+        json_array_foreach(at(layer, "heads.probability"), i, s) assert_near(json_number_value(s), 0.6, 1e-6);
+        assert_int_equal(i, 4);
+    }
+    assert_int_equal(l, 4);
+    json_decref(mask);
+}
+
 /* Shares of units are reported in parameters. */
 static void a_separate_budget_is_reported(void **state)
 {
@@ -190,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(amounts_are_met_to_one_unit, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(free_units_begin_at_one, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_separate_budget_is_reported, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_run_keeps_its_times, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_is_refused, cli_setup, cli_teardown),

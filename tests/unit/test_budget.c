@@ -311,6 +311,8 @@ static void test_cache_leaves_channels(void **state)
     uint8_t mask[UNITS];
     toy_random random = {.seed = 33};
     random_s(&random, t, 1000);
+    for (int32_t l = 0; l < LAYERS; l++) /* last of all in the order */
+        t->d->s[pol_units_section(t->units, POL_UNIT_MLP, l)->first] = 0;
     t->d->s[first] = -0.5f;
     t->d->s[first + 1] = 1.5f;
     memcpy(before, t->d->s, sizeof before);

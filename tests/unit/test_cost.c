@@ -246,6 +246,22 @@ static void test_limits(void **state)
     pol_cost_free(blocks);
     pol_cost_free(whole);
     pol_units_free(u);
+
+    /* A share of a round number keeps all of it, though 0.41 * 600 is just below 246. */
+    const pol_config round_one = toy_config(1, 1, 17);
+    assert_ok(ctx, pol_units_new(ctx, &round_one, &u));
+    blocks = cost_of(ctx, u, &round_one, POL_PARAMS, false);
+    assert_near(blocks->dense, 600, 0);
+    for (int percent = 1; percent <= 100; percent++) {
+        char text[32];
+        pol_budget_request r;
+        snprintf(text, sizeof text, "params=%d%%", percent);
+        assert_ok(ctx, pol_budget_parse(ctx, text, &r));
+        assert_ok(ctx, pol_budget_limit(&r, blocks, &limit));
+        assert_true(limit >= 6 * percent && limit < 6 * percent + 1e-6);
+    }
+    pol_cost_free(blocks);
+    pol_units_free(u);
 }
 
 static void test_report(void **state)
