@@ -93,7 +93,7 @@ static void amounts_are_met_to_one_unit(void **state)
 static void free_units_begin_at_one(void **state)
 {
     cli *t = *state;
-    assert_call(t, 0, SMALL "--budget kv-bytes=-40% --init uniform --smin 0 --out @/run");
+    assert_call(t, 0, SMALL "--method units --budget kv-bytes=-40% --init uniform --smin 0 --out @/run");
     json_t *mask = load_json(t, "run/initial-mask.json"), *layer, *s;
     size_t l, i;
     json_array_foreach(at(mask, "layers"), l, layer)
