@@ -8,8 +8,8 @@
 
 static const double DEVIATION_KEEP = 0.9; /* sd <- keep sd + (1 - keep) std, as in estimator.c */
 
-/* Of the log of a spread, a step. One statistic a kind: its mean over the layers is what little noise it has. */
-static const double WIDEN_RATE = 0.3;
+/* Of the log of a spread, a step. One statistic a kind: the mean over its layers is less noisy than each of theirs. */
+static const double WIDEN_RATE = 0.15;
 
 double pol_evolve_deviation(double running, const double *loss, int32_t K)
 {

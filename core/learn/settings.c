@@ -63,6 +63,8 @@ void pol_learn_reference(int64_t steps, pol_learn_settings *out)
     };
 }
 
+/* Figures of the ES that was tried on small models. Adapted spreads were never more than a few percent worse on toys of
+ * 10 and 60 blocks, with and without noise, and a quarter to a half nearer to the optimum in the longer runs. */
 void pol_allocation_defaults(pol_allocation_settings *o)
 {
     *o = (pol_allocation_settings){
@@ -73,6 +75,7 @@ void pol_allocation_defaults(pol_allocation_settings *o)
         .spread_least = 0.6,
         .spread_end = 0.3,
         .learning_rate = 3.0,
+        .adapt_spread = true,
         .seed = 42,
     };
 }

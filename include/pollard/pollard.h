@@ -16,6 +16,7 @@
 #include "pollard/memory.h"
 #include "pollard/model.h"
 #include "pollard/objective.h"
+#include "pollard/pilot.h"
 #include "pollard/repair.h"
 #include "pollard/run.h"
 #include "pollard/score.h"
