@@ -128,10 +128,12 @@ static void log_block(const pol_database *db, const pol_db_block *b)
     char errors[128];
     size_t at = 0;
     errors[0] = 0;
-    for (int64_t quarter = 1; quarter < 4; quarter++) {
+    for (int64_t quarter = 1, last = 0; quarter < 4; quarter++) {
         const int64_t i = pol_db_level_for(b, (b->sec->count * quarter + 2) / 4);
-        at += (size_t)snprintf(errors + at, sizeof errors - at, " %lld/%lld: %.4f", (long long)b->level[i],
-                               (long long)b->sec->count, b->error[i]);
+        if (i != last)
+            at += (size_t)snprintf(errors + at, sizeof errors - at, " %lld/%lld: %.4f", (long long)b->level[i],
+                                   (long long)b->sec->count, b->error[i]);
+        last = i;
     }
     pol_log(db->ctx, POL_LOG_DEBUG, "database layer=%d kind=%s condition=%.2e error%s", b->sec->layer,
             pol_unit_kind_name(b->sec->kind), b->condition, errors);

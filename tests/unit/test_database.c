@@ -187,11 +187,53 @@ static void check_block(db_fixture *f, pol_database *db, pol_levels *const level
     direct_free(&d);
 }
 
-/* All blocks of a database that was built. */
-static void check_database(db_fixture *f, bool by_metric)
+/* Embeddings of the calibration text, one sequence after the other; yours. */
+static float *embeddings(db_fixture *f)
 {
     const int64_t C = f->config->hidden;
     float *x = malloc((size_t)(DB_SEQUENCES * DB_S * C) * sizeof *x);
+    assert_ok(f->ctx, pol_model_set_mask(f->model, NULL));
+    for (int64_t i = 0; i < DB_SEQUENCES; i++) {
+        assert_ok(f->ctx, pol_forward_begin(f->forward, f->cal.ids + i * DB_S, 1, DB_S));
+        assert_ok(f->ctx, pol_forward_get(f->forward, x + i * DB_S * C));
+    }
+    return x;
+}
+
+/* The moments of a walk are means over tokens, whichever blocks it looks at. */
+static void test_walk(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < POL_COUNT(models); i++) {
+        db_fixture f;
+        pol_walk w;
+        db_open(&f, models[i]);
+        const uint64_t before = f.be->bytes_in_use;
+        assert_ok(f.ctx, pol_walk_begin(f.forward, &f.cal, POL_HEADS | POL_CHANNELS, &w));
+        float *x = embeddings(&f);
+        for (int32_t l = 0; l < f.units->n_layers; l++)
+            for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++) {
+                const int64_t N = pol_block_inputs(f.config, l, (pol_unit_kind)kind);
+                const bool looks = (l + kind) % 3;
+                direct d;
+                assert_ok(f.ctx, pol_walk_block(&w, l, (pol_unit_kind)kind, looks));
+                sweep(&f, x, l, (pol_unit_kind)kind, NULL, NULL, 0, &d);
+                for (int64_t k = 0; looks && k < N * N; k++)
+                    assert_near(w.h[k], d.h[k], 1e-5 * sqrt(d.h[k / N * (N + 1)] * d.h[k % N * (N + 1)]) + 1e-12);
+                if (looks)
+                    assert_memory_equal(w.w, d.w, (size_t)(N * d.C) * sizeof *d.w);
+                direct_free(&d);
+            }
+        pol_walk_end(&w);
+        assert_int_equal(f.be->bytes_in_use, before);
+        free(x);
+        db_close(&f);
+    }
+}
+
+/* All blocks of a database that was built. */
+static void check_database(db_fixture *f, bool by_metric)
+{
     pol_levels *levels[2];
     pol_database *db = db_build(f, f->be);
     int64_t bytes = 0;
@@ -203,11 +245,7 @@ static void check_database(db_fixture *f, bool by_metric)
             bytes, resident ? pol_database_bytes(f->config, f->be, DB_LEVELS, f->o.align, f->o.granularity)
                             : pol_database_least_bytes(f->config, f->be, DB_LEVELS, f->o.align, f->o.granularity));
     }
-    assert_ok(f->ctx, pol_model_set_mask(f->model, NULL));
-    for (int64_t i = 0; i < DB_SEQUENCES; i++) {
-        assert_ok(f->ctx, pol_forward_begin(f->forward, f->cal.ids + i * DB_S, 1, DB_S));
-        assert_ok(f->ctx, pol_forward_get(f->forward, x + i * DB_S * C));
-    }
+    float *x = embeddings(f);
     for (int32_t l = 0; l < f->units->n_layers; l++)
         for (int kind = POL_UNIT_GROUP; kind <= POL_UNIT_CHANNEL; kind++)
             check_block(f, db, levels, x, l, (pol_unit_kind)kind, by_metric);
@@ -368,9 +406,13 @@ static void test_granularity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_levels),           cmocka_unit_test(test_blocks_are_those_of_the_op),
-        cmocka_unit_test(test_orders_by_metric), cmocka_unit_test(test_rows_mend_the_model),
-        cmocka_unit_test(test_granularity),      cmocka_unit_test(test_the_file_is_the_model_s_alone),
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_blocks_are_those_of_the_op),
+        cmocka_unit_test(test_orders_by_metric),
+        cmocka_unit_test(test_rows_mend_the_model),
+        cmocka_unit_test(test_granularity),
+        cmocka_unit_test(test_the_file_is_the_model_s_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -159,10 +159,11 @@ static void test_of_another_run(void **state)
     pol_bytes_free(&other);
     f.o.identity[3] ^= 1;
     go_on(&f, BLOCKS, &whole);
-    f.o.granularity = POL_CHANNELS;
+    f.o.granularity = POL_HEADS; /* whose first block would be the same */
     assert_ok(f.ctx, pol_database_open(f.ctx, f.path, &f.o, f.model, &db));
     assert_false(pol_database_whole(db));
     pol_database_close(db);
+    assert_int_equal(size_of(f.path), 72);
     f.o = db_settings();
     write_file(&f, "My notes.", 9);
     assert_fails(f.ctx, pol_database_open(f.ctx, f.path, &f.o, f.model, &db), POL_EFORMAT, "does not begin with");
