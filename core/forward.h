@@ -37,7 +37,8 @@ uint64_t pol_forward_bytes_sized(const pol_config *c, pol_backend *be, const pol
                                  const pol_forward_size *size);
 uint64_t pol_forward_largest_buffer(const pol_config *c, pol_backend *be, const pol_placement *placement,
                                     const pol_forward_size *size);
-uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *placement, const pol_forward_size *size);
+uint64_t pol_forward_host_bytes(const pol_config *c, const pol_backend *be, const pol_placement *placement,
+                                const pol_forward_size *size);
 int64_t pol_forward_max_targets(const pol_forward *f);
 
 /* pol_forward_queue() with targets of the caller's: target [B, S, k] tokens, -1 = not scored; nll [B, S, k], 0 there.

@@ -24,25 +24,35 @@ static int64_t mid_width(const pol_backend *be, const pol_config *c)
     return width;
 }
 
-/* Where more than the next token is scored, also for logits of so many tokens. */
-static int64_t top_columns(const pol_config *c, int64_t max_targets)
+/* Widest input of attention or swiglu. */
+static int64_t wide_width(const pol_backend *be, const pol_config *c)
 {
-    return max_targets > 1 ? pol_min_i64(c->vocab, 2048) : 0;
+    int64_t width = 0;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        width = pol_max_i64(width,
+                            pol_max_i64(c->layers[l].n_groups * pol_qkv_rows(c), 2 * pol_padded(be, c->layers[l].ffn)));
+    return width;
 }
 
-int64_t pol_forward_top_columns(const pol_forward *f) { return top_columns(&f->m->config, f->max_targets); }
+/* Logits of a position that `wide` has room for, where they are ever wanted: few, if there are no blocks at all; and no
+ * more than a host likes to have at a time. */
+static int64_t top_columns(const pol_backend *be, const pol_config *c, int64_t max_targets)
+{
+    const int64_t room = pol_min_i64(pol_max_i64(wide_width(be, c), POL_MAX_TARGETS), 2048);
+    return max_targets > 1 ? pol_min_i64(c->vocab, room) : 0;
+}
+
+int64_t pol_forward_top_columns(const pol_forward *f) { return top_columns(f->m->be, &f->m->config, f->max_targets); }
 
 /* All buffers of `f`, for its max_tokens and max_seq_len. Returns how many. */
 static size_t plan_buffers(const pol_config *c, pol_backend *be, const pol_placement *p, pol_forward *f,
                            planned out[BUFFERS])
 {
     const int64_t T = f->max_tokens, S = f->max_seq_len, mid = mid_width(be, c), cells = pol_cells(p);
-    int64_t groups = 0, wide = top_columns(c, f->max_targets);
-    for (int32_t l = 0; l < c->n_layers; l++) {
+    const int64_t wide = pol_max_i64(wide_width(be, c), top_columns(be, c, f->max_targets));
+    int64_t groups = 0;
+    for (int32_t l = 0; l < c->n_layers; l++)
         groups = pol_max_i64(groups, c->layers[l].n_groups);
-        wide = pol_max_i64(wide,
-                           pol_max_i64(c->layers[l].n_groups * pol_qkv_rows(c), 2 * pol_padded(be, c->layers[l].ffn)));
-    }
     const int64_t attention = groups ? pol_attention_scratch(be, T, S, groups, c->heads_per_group, c->head_dim) : 0;
     const int64_t products = wide ? pol_gemm_scratch(be, T, pol_max_i64(wide, mid), c->hidden) : 0;
     const int64_t scratch =
@@ -157,10 +167,11 @@ static pol_status make_host_arrays(pol_forward *f)
 
 static int64_t max_pending(const pol_placement *p) { return p && p->streamed ? p->cells : POL_MAX_CELLS; }
 
-uint64_t pol_forward_host_bytes(const pol_config *c, const pol_placement *p, const pol_forward_size *size)
+uint64_t pol_forward_host_bytes(const pol_config *c, const pol_backend *be, const pol_placement *p,
+                                const pol_forward_size *size)
 {
     const pol_forward sizes = sized(size);
-    const uint64_t logits = (uint64_t)sizes.max_tokens * (uint64_t)top_columns(c, sizes.max_targets);
+    const uint64_t logits = (uint64_t)sizes.max_tokens * (uint64_t)top_columns(be, c, sizes.max_targets);
     uint64_t bytes = ((uint64_t)(max_pending(p) + 1) * (uint64_t)pol_forward_room(&sizes) + logits) * sizeof(float);
     for (int32_t l = 0; p && p->streamed && l < c->n_layers; l++)
         bytes += (uint64_t)p->cells * (uint64_t)(c->layers[l].n_groups + c->layers[l].ffn) * sizeof(int32_t);

@@ -90,15 +90,20 @@ static pol_status begin(pol_shaper *a, const double *start)
     return POL_OK;
 }
 
+pol_deck_settings pol_allocation_deck(const pol_allocation_settings *o)
+{
+    return (pol_deck_settings){.seed = o->seed,
+                               .steps = o->steps,
+                               .masks = o->candidates,
+                               .sequences = o->sequences_per_candidate,
+                               .shared = true,
+                               .parts = o->parts,
+                               .n_parts = o->n_parts};
+}
+
 static pol_status set_up(pol_shaper *a, const pol_shape_rules *r, const double *start, int64_t n_sequences)
 {
-    const pol_deck_settings deck = {.seed = a->o.seed,
-                                    .steps = a->o.steps,
-                                    .masks = a->o.candidates,
-                                    .sequences = a->o.sequences_per_candidate,
-                                    .shared = true,
-                                    .parts = a->o.parts,
-                                    .n_parts = a->o.n_parts};
+    const pol_deck_settings deck = pol_allocation_deck(&a->o);
     POL_TRY(pol_shape_new(r, &a->shape));
     POL_TRY(allocate(a));
     POL_TRY(pol_deck_new(a->ctx, &deck, n_sequences, &a->deck));

@@ -9,7 +9,8 @@
 #include <math.h>
 #include <string.h>
 
-/* The rest is what the top tokens leave of 1: of less than this f32 values do not say how much it is. */
+/* The rest is what the top tokens leave of 1: of less than this f32 values do not say how much it is. Where they leave
+ * nothing both models' rests are this, and cancel. */
 static const double LEAST_REST = 1e-6;
 
 static double rest_of(const float *nll, int64_t k)
@@ -21,20 +22,18 @@ static double rest_of(const float *nll, int64_t k)
     return rest < LEAST_REST ? LEAST_REST : rest; /* NaN stays */
 }
 
-double pol_kl(const float *p, const float *q, int64_t k, bool rest)
+double pol_kl(const float *p, const float *q, int64_t k)
 {
     double sum = 0;
     for (int64_t i = 0; i < k; i++)
         sum += exp(-(double)p[i]) * ((double)q[i] - (double)p[i]);
-    if (!rest)
-        return sum;
     const double p_rest = rest_of(p, k), q_rest = rest_of(q, k);
     return sum + p_rest * log(p_rest / q_rest);
 }
 
 pol_status pol_dense_top_new(const pol_sequences *text, int32_t vocab, pol_dense_top *out)
 {
-    *out = (pol_dense_top){.text = text, .k = pol_min_i64(vocab, POL_MAX_TARGETS), .rest = vocab > POL_MAX_TARGETS};
+    *out = (pol_dense_top){.text = text, .k = pol_min_i64(vocab, POL_MAX_TARGETS)};
     out->place = pol_alloc_array(text->ctx, text->n, sizeof *out->place);
     if (!out->place) {
         memset(out, 0, sizeof *out);
@@ -162,6 +161,6 @@ double pol_dense_top_kl(const pol_dense_top *d, int64_t sequence, const float *n
     const float *dense = d->nll + d->place[sequence] * per_sequence(d);
     double sum = 0;
     for (int64_t p = 0; p < positions; p++)
-        sum += pol_kl(dense + p * d->k, nll + p * d->k, d->k, d->rest);
+        sum += pol_kl(dense + p * d->k, nll + p * d->k, d->k);
     return sum / (double)positions;
 }

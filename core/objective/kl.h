@@ -9,7 +9,6 @@
 typedef struct pol_dense_top {
     const pol_sequences *text; /* borrowed */
     int64_t k;
-    bool rest;      /* there are tokens besides these */
     int64_t n;      /* sequences kept */
     int64_t *place; /* [text->n] where a sequence is kept; -1: it is not */
     int32_t *token; /* [n, seq_len - 1, k] */
@@ -29,7 +28,7 @@ void pol_dense_top_targets(const pol_dense_top *d, int64_t sequence, int32_t *ta
 /* Mean KL(dense || masked) over the positions of a sequence that is kept: nll [seq_len, k] of the masked model. */
 double pol_dense_top_kl(const pol_dense_top *d, int64_t sequence, const float *nll);
 
-/* KL(p || q) in nats from negative log-probabilities of k events; `rest`: there is one more, all else. */
-double pol_kl(const float *p, const float *q, int64_t k, bool rest);
+/* KL(p || q) in nats, from negative log-probabilities of k events; all else is one more, if there is anything else. */
+double pol_kl(const float *p, const float *q, int64_t k);
 
 #endif

@@ -220,14 +220,37 @@ static pol_status check_indices(const pol_objective *q, const int64_t *index, in
     return POL_OK;
 }
 
+/* The dense model's sums run in the same order whenever it is asked. */
+static pol_status prepare_kl(pol_objective *q, const int64_t *index, int64_t first, int64_t n, pol_eval_progress_fn fn,
+                             void *user)
+{
+    pol_model *m = q->r->of[0].model;
+    const int64_t size = pol_model_order_size(m);
+    int32_t *order = pol_alloc_array(q->ctx, size, sizeof *order), *own = pol_alloc_array(q->ctx, size, sizeof *own);
+    pol_status s = order && own ? POL_OK : POL_ENOMEM;
+    if (s == POL_OK) {
+        pol_model_get_order(m, order);
+        for (int64_t i = 0; i < size; i++)
+            own[i] = (int32_t)i;
+        s = pol_model_set_order(m, own);
+    }
+    if (s == POL_OK)
+        s = pol_dense_top_add(&q->dense, q->r->of[0].forward, q->in.batch, index, first, n, fn, user);
+    if (s == POL_OK)
+        s = pol_model_set_order(m, order);
+    pol_free(q->ctx, order);
+    pol_free(q->ctx, own);
+    return s;
+}
+
 pol_status pol_objective_prepare(pol_objective *q, const int64_t *index, int64_t first, int64_t n,
                                  pol_eval_progress_fn fn, void *user)
 {
     POL_TRY(check_indices(q, index, first, n));
     if (q->kind != POL_OBJECTIVE_KL)
         return POL_OK;
-    const pol_status s = pol_dense_top_add(&q->dense, q->r->of[0].forward, q->in.batch, index, first, n, fn, user);
-    return pol_replicas_on(q->r, 0, s);
+    POL_TRY(pol_replicas_on(q->r, 0, prepare_kl(q, index, first, n, fn, user)));
+    return pol_replicas_set_mask(q->r, NULL);
 }
 
 static pol_status new_request(pol_objective *q, const int64_t *index, int64_t first, int64_t n, double *loss,

@@ -23,10 +23,11 @@ pol_status pol_objective_new(pol_replicas *r, pol_objective_kind kind, const pol
                              pol_objective **out);
 void pol_objective_free(pol_objective *q); /* takes NULL; drops what is asked for */
 
-/* Once, on dense replicas, before any look: of KL, what the dense model says of sequences index[0..n) is kept; those
- * that it is kept of already are passed over. `index` NULL: those from `first` on. The other kinds have nothing to
- * prepare. `fn` (may be NULL) as in pol_eval_sequences(). A resumed run gives the same bits where it prepares the same
- * sequences in the same order of the units. */
+/* Before any look at them: of KL, what the dense model says of sequences index[0..n) is kept; those that it is kept of
+ * already are passed over. `index` NULL: those from `first` on. The replicas have their weights as loaded; for the
+ * passes the units lie at their own numbers, so that a resumed run gets the same bits whatever it does before, and
+ * afterwards as they lay, all of them kept. The other kinds have nothing to prepare, and change nothing. `fn` (may be
+ * NULL) as in pol_eval_sequences(). */
 pol_status pol_objective_prepare(pol_objective *q, const int64_t *index, int64_t first, int64_t n,
                                  pol_eval_progress_fn fn, void *user);
 

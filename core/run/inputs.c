@@ -72,17 +72,21 @@ static pol_status cut_for_metric(const pol_prune_settings *o, pol_inputs *in)
     return POL_OK;
 }
 
+int64_t pol_prune_draws(const pol_prune_settings *o)
+{
+    const int64_t per_step = o->learn.sequences_per_mask * (o->learn.shared_sequences ? 1 : o->learn.mask_samples);
+    return o->stage_steps[POL_STAGE_ALLOCATION] * o->allocation.sequences_per_candidate +
+           (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * per_step;
+}
+
 /* For a plan without text: as many sequences as the run can see, and no ids. */
 static void assume_text(const pol_prune_settings *o, pol_inputs *in)
 {
-    const int64_t per_step = o->learn.sequences_per_mask * (o->learn.shared_sequences ? 1 : o->learn.mask_samples);
     if (needs_sequences(o))
         in->init = (pol_sequences){.ctx = in->ctx, .n = o->init_sequences, .seq_len = o->init_seq_len};
-    const int64_t counts = o->stage_steps[POL_STAGE_ALLOCATION] * o->allocation.sequences_per_candidate;
-    const int64_t masks = (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * per_step;
     if (o->repair.kind != POL_REPAIR_NONE)
         in->repair = (pol_sequences){.ctx = in->ctx, .n = repair_sequences(o, in), .seq_len = o->seq_len};
-    in->n_learn = pol_max_i64(counts + masks, in->init.n * in->init.seq_len / o->seq_len);
+    in->n_learn = pol_max_i64(pol_prune_draws(o), in->init.n * in->init.seq_len / o->seq_len);
     in->n_learn = pol_max_i64(in->n_learn, in->repair.n);
     in->text = (pol_sequences){.ctx = in->ctx, .n = in->n_learn + o->held_out, .seq_len = o->seq_len};
 }

@@ -63,8 +63,13 @@ pol_status pol_job_held_out(pol_job *r, double *mean);
  * user's text. `set`: the devices have it already, with repaired weights. */
 pol_status pol_job_measure(pol_job *r, const uint8_t *mask, bool set, int64_t step, pol_outcome *x);
 
-/* Tells the log and the caller what is done next. */
+/* Tells the log and the caller what is done next; and, as a pol_eval_progress_fn of the job, how far it is. */
 void pol_job_stage(const pol_job *r, const char *name);
+pol_status pol_job_progress(void *job, int64_t done, int64_t total);
+
+/* Prepares the objective for all that the stages' steps and judgements will look at (drawn.c). With the weights as
+ * loaded, when the settings of all stages are known. */
+pol_status pol_job_prepare(pol_job *r);
 
 /* r->o.learn.budget, when the model is loaded: milliseconds are measured first, or taken from the record of a run that
  * goes on. And what a mask comes to by it. */

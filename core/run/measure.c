@@ -70,7 +70,7 @@ pol_status pol_job_judge(pol_job *r, int64_t step, double *mean)
     return POL_OK;
 }
 
-static pol_status eval_progress(void *user, int64_t done, int64_t total)
+pol_status pol_job_progress(void *user, int64_t done, int64_t total)
 {
     pol_job *r = user;
     if (r->watch && r->watch->progress)
@@ -92,7 +92,7 @@ pol_status pol_job_measure(pol_job *r, const uint8_t *mask, bool set, int64_t st
     if (r->o.held_out && !isfinite(x->held_out))
         return fail_numeric(r, "the held-out sequences", mask, step, x->held_out);
     if (r->in.eval.n) {
-        POL_TRY(pol_eval_replicas(&r->replicas, &r->in.eval, eval_progress, r, &x->perplexity));
+        POL_TRY(pol_eval_replicas(&r->replicas, &r->in.eval, pol_job_progress, r, &x->perplexity));
         strcpy(x->perplexity.protocol, r->o.protocol->name);
         r->sequences[POL_PURPOSE_EVAL] += r->in.eval.n;
         if (x->perplexity.bad_chunks)

@@ -37,7 +37,7 @@ static void place(const pol_config *c, pol_backend *be, const pol_memory_request
     m->slot_bytes = p.streamed ? pol_model_slot_bytes(c, be) : 0;
     m->pinned_bytes = p.streamed ? pol_model_home_bytes(c, be) : 0;
     m->repair_bytes = r->device_bytes;
-    m->host_bytes = sum(r->host_bytes, pol_forward_host_bytes(c, &p, &size));
+    m->host_bytes = sum(r->host_bytes, pol_forward_host_bytes(c, be, &p, &size));
 }
 
 /* Where there is no room for all weights, but for layers that visit: with as many passes a visit as are wanted and fit.

@@ -80,6 +80,21 @@ static pol_database_settings database_settings(const pol_prune_settings *o)
 
 static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
+/* Sequences of which the objective keeps the dense model's predictions. */
+static int64_t prepared_sequences(const pol_prune_settings *o, const pol_inputs *in)
+{
+    return o->objective.kind == POL_OBJECTIVE_KL ? pol_min_i64(in->text.n, pol_prune_draws(o) + o->held_out) : 0;
+}
+
+/* With all of a step, or all that judges, asked for at a time. */
+static uint64_t objective_bytes(const pol_prune_settings *o, const pol_inputs *in)
+{
+    const int64_t counts = (int64_t)o->allocation.candidates * o->allocation.sequences_per_candidate;
+    const int64_t masks = (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
+    return pol_objective_bytes(o->objective.kind, in->task ? pol_task_longest(in->task) : in->text.seq_len,
+                               prepared_sequences(o, in), pol_max_i64(o->held_out, pol_max_i64(counts, masks)));
+}
+
 /* Host memory besides the device's: ids, a gradient, K masks, snapshots; the weights on their way, later what
  * metric or repair take. */
 static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
@@ -96,9 +111,7 @@ static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, co
     }
     const uint64_t learning = n * (8 * sizeof(float) + (uint64_t)o->learn.mask_samples);
     const uint64_t loading = pol_model_host_bytes(c);
-    const uint64_t objective = pol_objective_bytes(o->objective.kind, in->text.seq_len, in->text.n,
-                                                   pol_max_i64(o->held_out, o->learn.mask_samples));
-    return ids * sizeof(int32_t) + learning + objective + max_u64(streams, loading);
+    return ids * sizeof(int32_t) + learning + objective_bytes(o, in) + max_u64(streams, loading);
 }
 
 /* "4 x NAME"; of several kinds "2 x NAME, 2 x OTHER", as they follow each other. */
@@ -321,7 +334,7 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     for (int k = 0; k < POL_UNIT_KINDS; k++)
         plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
     plan->steps = pol_prune_steps(o);
-    plan->sequences[POL_PURPOSE_INIT] = pol_metric_passes(o->init) * in->init.n;
+    plan->sequences[POL_PURPOSE_INIT] = pol_metric_passes(o->init) * in->init.n + prepared_sequences(o, in);
     plan->sequences[POL_PURPOSE_LEARN] =
         (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * o->learn.mask_samples * o->learn.sequences_per_mask +
         o->allocation.steps * o->allocation.candidates * o->allocation.sequences_per_candidate;

@@ -49,14 +49,6 @@ static pol_status metric_probabilities(pol_job *r, pol_distribution *d)
     return s;
 }
 
-/* What the objective must know of the dense model, of all that may be looked at. */
-static pol_status prepare_objective(pol_job *r)
-{
-    if (r->o.objective.kind == POL_OBJECTIVE_KL)
-        pol_job_stage(r, "dense model's predictions");
-    return pol_objective_prepare(r->objective, NULL, 0, pol_job_learnt_from(r) + pol_job_judged_by(r), NULL, NULL);
-}
-
 /* Of the settings as run.json has them, for the checkpoint. */
 static pol_status fingerprint(pol_job *r, char out[33])
 {
@@ -108,7 +100,7 @@ static pol_status begin(pol_job *r)
     POL_TRY(fingerprint(r, r->ck.settings));
     pol_job_stage(r, "dense model");
     POL_TRY(pol_job_measure(r, NULL, false, 0, &r->result->dense));
-    POL_TRY(prepare_objective(r));
+    POL_TRY(pol_job_prepare(r));
     POL_TRY(r->o.method == POL_METHOD_ALLOCATION ? initial_of_order(r) : initial_of_metric(r));
     pol_job_stage(r, "initial mask");
     POL_TRY(pol_mask_write(r->ctx, r->folder.initial, r->in.units, r->o.granularity, r->mask, r->initial_s));
@@ -133,7 +125,7 @@ static pol_status restore(pol_job *r, const json_t *old)
     POL_TRY(pol_checkpoint_check_settings(r->ctx, r->folder.checkpoint, &r->ck, settings));
     memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
     r->started -= r->ck.seconds;
-    POL_TRY(prepare_objective(r));
+    POL_TRY(pol_job_prepare(r));
     if (r->o.method == POL_METHOD_ALLOCATION)
         POL_TRY(pol_nested_open(r, true));
     POL_TRY(pol_replicas_set_order(&r->replicas, r->ck.order));
@@ -241,8 +233,10 @@ static pol_status load(pol_job *r, const json_t *old)
 {
     const pol_units *u = r->in.units;
     pol_job_stage(r, "loading weights");
-    r->o.learn.parts = r->o.allocation.parts = r->in.parts;
-    r->o.learn.n_parts = r->o.allocation.n_parts = r->in.n_parts;
+    if (!r->in.task) { /* whose items have no parts */
+        r->o.learn.parts = r->o.allocation.parts = r->in.parts;
+        r->o.learn.n_parts = r->o.allocation.n_parts = r->in.n_parts;
+    }
     POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.memory, r->in.n_devices, r->in.max_tokens,
                               r->in.max_seq_len, &r->replicas));
     POL_TRY(pol_job_budget(r, old));

@@ -68,6 +68,9 @@ void pol_inputs_close(pol_inputs *in);
  * yet). */
 pol_status pol_inputs_budget(const pol_prune_settings *o, const pol_timing *timing, pol_inputs *in);
 
+/* Sequences that are drawn to learn from, at most so many different ones. */
+int64_t pol_prune_draws(const pol_prune_settings *o);
+
 /* texts.c: the calibration text, and what of it is learnt from. And the mean of the held-out sequences' losses. */
 pol_status pol_texts_read(const pol_prune_settings *o, pol_inputs *in);
 double pol_held_out_mean(const pol_inputs *in, const double *loss, int64_t n);

@@ -72,6 +72,8 @@ typedef struct pol_allocation_settings {
 /* K = 16 on 1 sequence, rank, spreads 0.10 and 0.20 (0.6 at least) that fall to 0.3, learning rate 3, seed 42; steps
  * are left at 0. */
 POL_API void pol_allocation_defaults(pol_allocation_settings *o);
+/* The draws of a run: K candidates a step, all on the same sequences. */
+POL_API pol_deck_settings pol_allocation_deck(const pol_allocation_settings *o);
 POL_API pol_status pol_allocation_check(pol_context *ctx, const pol_allocation_settings *o);
 
 /* The state of the policy between steps: all that a checkpoint needs. */

@@ -140,7 +140,7 @@ typedef struct pol_step_report {
 
 /* What the forward sequences of a run are spent on. */
 typedef enum pol_purpose {
-    POL_PURPOSE_INIT = 0, /* activation statistics for the initial probabilities */
+    POL_PURPOSE_INIT = 0, /* activation statistics for the initial probabilities; the dense model's predictions for KL */
     POL_PURPOSE_LEARN,    /* the masks of the trainer's steps */
     POL_PURPOSE_HELD_OUT, /* hard masks on calibration text that is not learnt from */
     POL_PURPOSE_EVAL,     /* perplexity on a text of the user's */

@@ -1,7 +1,8 @@
 /* test_cli_tasks.c - accuracy on multiple-choice files from the command line; several calibration texts. */
 #include <math.h>
 
-#include "program.h"
+#include "same_run.h"
+#include "stopping.h"
 
 /* "NAME=FILE" of tests/data. */
 static const char *task(const char *name)
@@ -95,6 +96,7 @@ static void weights(void **state)
     assert_null(json_object_get(at(run, "settings.text"), "weights"));
     json_decref(run);
     refused(t, 2, RUN "--data @calibration @held-out --data-weights 3 --out @/no", "one weight for each file");
+    refused(t, 2, RUN "--data @calibration @held-out --data-weights 3,1,2 --out @/no", "one weight for each file");
     refused(t, 2, RUN "--data @calibration @held-out --data-weights 3,0 --out @/no", "list of positive numbers");
     refused(t, 2, RUN "--data @calibration @held-out --data-weights 3, --out @/no", "list of positive numbers");
     refused(t, 2, RUN "--data @calibration --objective accuracy --out @/no", "none of cross-entropy, kl, accuracy=");
@@ -102,13 +104,40 @@ static void weights(void **state)
     refused(t, 2, RUN "--data @calibration --objective accuracy=pica=x --out @/no", "'pica' is none of");
 }
 
+/* With any objective, and texts with weights: a run that is stopped ends where it would have ended. */
+static void resumed(void **state)
+{
+    cli *t = *state;
+    static const char *const methods[] = {"units", "allocation"};
+    const char *const objectives[] = {"kl", say("accuracy=%s%s", task("openbookqa"), "")};
+    for (int i = 0; i < 4; i++) {
+        char call[8192], out[16], more[16384];
+        snprintf(out, sizeof out, "whole%d", i);
+        snprintf(call, sizeof call,
+                 "prune @model --keep 0.6 --seq-len 32 --passes 256 --init-sequences 32 --threads 1 --quiet --method %s "
+                 "--data @calibration @held-out --data-weights 2,1 --held-out 8 --eval-every 4 --no-repair "
+                 "--objective %s --out @/",
+                 methods[i % 2], objectives[i / 2]);
+        snprintf(more, sizeof more, "%s%s", call, out);
+        assert_call(t, 0, more);
+        snprintf(more, sizeof more, "%srun", call);
+        assert_int_equal(signalled(t, held_after(t, more, "run", 5), SIGINT), 130);
+        strcat(more, " --resume");
+        assert_call(t, 0, more);
+        assert_same_run(t, out, "run");
+        json_t *run = load_json(t, "run/run.json");
+        const json_t *learning = at(run, "results.forward_sequences.learning");
+        assert_true(json_integer_value(learning) > (i / 2 ? 256 : 128)); /* of an item every choice is one */
+        json_decref(run);
+        assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "run")));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accuracy),
-        cmocka_unit_test(together),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(weights),
+        cmocka_unit_test(accuracy), cmocka_unit_test(together), cmocka_unit_test(refusals),
+        cmocka_unit_test(weights),  cmocka_unit_test(resumed),
     };
     return cmocka_run_group_tests(tests, cli_setup, cli_teardown);
 }

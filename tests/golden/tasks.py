@@ -50,7 +50,7 @@ def winogrande(r):
     a, b = r.sample(NAMES, 2)
     start = f"{a} asked {b} for the {r.choice(THINGS)} because "
     end = r.choice(["was hungry.", "ran to the hill.", "."])
-    c = [start + a, start + b]
+    c = [start + a, start + b + r.choice(["", " and the owl"])]
     return {"context_options": c, "continuation": end}, c, [end] * 2
 
 

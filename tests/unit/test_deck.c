@@ -87,7 +87,8 @@ static void test_orders(void **state)
     assert_ok(ctx, pol_deck_draw(plain, 0, 0, a));
     assert_memory_equal(a, first, sizeof a); /* the first text goes by the order of a set that it is alone */
     assert_memory_not_equal(first, second, 22 * sizeof *first);
-    assert_memory_not_equal(first, first + 11, 11 * sizeof *first); /* another epoch, another order */
+    assert_memory_not_equal(first + 11, second, 11 * sizeof *first); /* nor do texts share orders */
+    assert_memory_not_equal(first, first + 11, 11 * sizeof *first);  /* another epoch, another order */
     pol_deck_free(plain);
     pol_deck_free(weighted);
     pol_deck_free(pair);

@@ -148,15 +148,66 @@ static void test_kl_by_hand(void **state)
 {
     (void)state;
     const float p[] = {(float)log(2), (float)log(4)}, q[] = {(float)log(4), (float)log(4)};
-    assert_near(pol_kl(p, q, 2, true), 0.5 * log(2) + 0.25 * log(0.5), 1e-6); /* rests of 1/4 and 1/2 */
-    assert_near(pol_kl(p, p, 2, true), 0, 1e-12);
+    assert_near(pol_kl(p, q, 2), 0.5 * log(2) + 0.25 * log(0.5), 1e-6); /* rests of 1/4 and 1/2 */
+    assert_near(pol_kl(p, p, 2), 0, 1e-12);
     const float all[] = {(float)log(2), (float)log(2)}, far[] = {(float)log(2), 40};
-    assert_near(pol_kl(all, far, 2, false), 0.5 * (40 - log(2)), 1e-5);
-    assert_near(pol_kl(all, all, 2, true), 0, 1e-12); /* a rest of nothing, whatever rounding makes of it */
-    const float over[] = {0.6931f, 0.6931f};
-    assert_near(pol_kl(over, over, 2, true), 0, 1e-12);
-    assert_true(isnan(pol_kl(p, (float[]){NAN, 1}, 2, true)));
-    assert_true(isfinite(pol_kl(p, all, 2, true))); /* the masked model leaves nothing for a rest of 1/4 */
+    assert_near(pol_kl(all, far, 2), 0.5 * (40 - log(2)), 1e-4);
+    assert_near(pol_kl(all, all, 2), 0, 1e-12); /* a rest of nothing, whatever rounding makes of it */
+    const float over[] = {0.6931f, 0.6931f};    /* more than 1 together */
+    assert_near(pol_kl(over, over, 2), 0, 1e-12);
+    assert_true(isnan(pol_kl(p, (float[]){NAN, 1}, 2)));
+    assert_true(isfinite(pol_kl(p, over, 2))); /* the masked model leaves nothing for a rest of 1/4 */
+}
+
+static void test_what_is_kept(void **state)
+{
+    pol_context *ctx = *state;
+    rig g;
+    pol_dense_top d;
+    int32_t target[S * K];
+    open_rig(&g, ctx, "llama-gqa-tied", BATCH * S, S);
+    assert_ok(ctx, pol_dense_top_new(&g.text, 96, &d));
+    assert_ok(ctx, pol_dense_top_add(&d, g.m[0].forward, BATCH, (int64_t[]){4, 1, 4}, 0, 3, NULL, NULL));
+    assert_int_equal(d.n, 2);
+    assert_ok(ctx, pol_dense_top_add(&d, g.m[0].forward, BATCH, (int64_t[]){1, 5}, 0, 2, NULL, NULL));
+    assert_int_equal(d.n, 3);
+    pol_dense_top_targets(&d, 5, target);
+    for (int64_t i = 0; i < S * K; i++) /* of the last position there is nothing to predict */
+        assert_true(i < (S - 1) * K ? target[i] >= 0 && target[i] < 96 : target[i] == -1);
+    pol_dense_top_free(&d);
+    close_rig(&g);
+}
+
+/* The same bits whatever was done before, and units back where they lay. */
+static void test_preparing_late(void **state)
+{
+    enum { UNITS = 256 };
+    pol_context *ctx = *state;
+    double loss[2][N];
+    int32_t before[UNITS], after[UNITS];
+    for (int late = 0; late < 2; late++) {
+        rig g;
+        open_rig(&g, ctx, "llama-gqa-tied", BATCH * S, S);
+        pol_objective *q = open_objective(&g, POL_OBJECTIVE_KL, NULL);
+        assert_true(pol_model_order_size(g.m[0].model) <= UNITS);
+        for (uint64_t i = 1; late && i < 5; i++)
+            set_mask(&g, i);
+        pol_model_get_order(g.m[0].model, before);
+        assert_ok(ctx, pol_objective_prepare(q, NULL, 0, N, NULL, NULL));
+        pol_model_get_order(g.m[0].model, after);
+        assert_memory_equal(before, after, (size_t)pol_model_order_size(g.m[0].model) * sizeof *before);
+        pol_model_get_order(g.m[1].model, after);
+        assert_memory_equal(before, after, (size_t)pol_model_order_size(g.m[0].model) * sizeof *before);
+        for (int64_t i = 0; i < pol_model_order_size(g.m[0].model); i++)
+            after[i] = (int32_t)i;
+        assert_ok(ctx, pol_replicas_set_order(&g.r, after));
+        set_mask(&g, 3);
+        assert_ok(ctx, pol_objective_look(q, NULL, 0, N, loss[late]));
+        assert_ok(ctx, pol_objective_settle(q));
+        pol_objective_free(q);
+        close_rig(&g);
+    }
+    assert_memory_equal(loss[0], loss[1], sizeof loss[0]);
 }
 
 /* Sequences that are kept once, in whichever order and however often they are asked for. */
@@ -325,6 +376,8 @@ int main(void)
         cmocka_unit_test(test_kl_is_exact_where_nothing_is_lumped),
         cmocka_unit_test(test_kl_of_many_tokens),
         cmocka_unit_test(test_kl_by_hand),
+        cmocka_unit_test(test_what_is_kept),
+        cmocka_unit_test(test_preparing_late),
         cmocka_unit_test(test_preparing),
         cmocka_unit_test(test_many_looks),
         cmocka_unit_test(test_cross_entropy),
