@@ -113,7 +113,7 @@ static __device__ __forceinline__ const __nv_bfloat16 *bf16(const cu_bf16 *p)
 static __device__ __forceinline__ __nv_bfloat16 *bf16(cu_bf16 *p) { return reinterpret_cast<__nv_bfloat16 *>(p); }
 
 /* Over the 32 lanes of a warp, which all call it; every lane gets the result. */
-static __device__ __forceinline__ float warp_sum(float x)
+template <class T> static __device__ __forceinline__ T warp_sum(T x)
 {
     for (int step = WARP / 2; step > 0; step /= 2)
         x += __shfl_xor_sync(0xffffffffu, x, step);

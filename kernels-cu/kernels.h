@@ -141,6 +141,82 @@ typedef struct cu_add_to_pairs {
 } cu_add_to_pairs;
 cudaError_t pol_cu_add_to_pairs(cudaStream_t stream, const cu_add_to_pairs *a);
 
+/* ---- symmetric positive definite matrices in f64: solve_spd and obs_sweep. The factor of one is U, upper triangular,
+ * with U^T U; what lies below its diagonal is not looked at. `row`: elements from one row to the next. ---- */
+
+/* a [N,N], all of it: a_ij = h_ij with the rows and columns of h in that order (NULL: as they are), of which the
+ * elements (i, j) with j <= i are read; + shift on the diagonal. h may be a, if order is NULL; or NULL: 0. */
+typedef struct cu_spread {
+    double *a;
+    const double *h;
+    const int32_t *order;
+    double shift;
+    int64_t N;
+} cu_spread;
+cudaError_t pol_cu_spread(cudaStream_t stream, const cu_spread *a);
+
+/* Below the diagonal of a [N,N]: what lies above it, or 0. */
+typedef struct cu_fill_lower {
+    double *a;
+    int64_t N;
+    bool mirror;
+} cu_fill_lower;
+cudaError_t pol_cu_fill_lower(cudaStream_t stream, const cu_fill_lower *a);
+
+/* sums [rows] of the absolute values in each row of x, or of squares. Where pivot is given, row i's is divided by what
+ * lies there on the diagonal; NaN where that is not above 0. */
+typedef struct cu_row_sums {
+    double *sums;
+    const double *x, *pivot;
+    int64_t rows, columns, row, pivot_row;
+    bool squares;
+} cu_row_sums;
+cudaError_t pol_cu_row_sums(cudaStream_t stream, const cu_row_sums *a);
+
+enum { POL_CU_TRIANGLE = 32 }; /* rows that the next two take at most: larger ones are made of these and products */
+
+/* a [n,n] = its factor, read and written from the diagonal on. A pivot that is not above 0, of row i, makes *failed
+ * first + i + 1, unless it is more than 0; the factor then holds nothing of use. */
+typedef struct cu_factor {
+    double *a;
+    int32_t *failed;
+    int64_t n, row, first;
+} cu_factor;
+cudaError_t pol_cu_factor(cudaStream_t stream, const cu_factor *a);
+
+/* b [n, columns] = U^-1 b, or U^-T b. */
+typedef struct cu_solve {
+    double *b;
+    const double *u;
+    int64_t n, columns, b_row, u_row;
+    bool transposed;
+} cu_solve;
+cudaError_t pol_cu_solve(cudaStream_t stream, const cu_solve *a);
+
+/* Exchanges the n elements i * across + j * along, j < n, of x of each of the pairs of i: a0 b0 a1 b1 ... */
+typedef struct cu_exchange {
+    double *x;
+    const int32_t *pairs;
+    int64_t n_pairs, n, across, along;
+} cu_exchange;
+cudaError_t pol_cu_exchange(cudaStream_t stream, const cu_exchange *a);
+
+/* to [rows, columns] = the rows of `from` in that order (NULL: as they are); and the other way, n elements. */
+typedef struct cu_widen {
+    double *to;
+    const float *from;
+    const int32_t *order;
+    int64_t rows, columns;
+} cu_widen;
+cudaError_t pol_cu_widen(cudaStream_t stream, const cu_widen *a);
+
+typedef struct cu_narrow {
+    float *to;
+    const double *from;
+    int64_t n;
+} cu_narrow;
+cudaError_t pol_cu_narrow(cudaStream_t stream, const cu_narrow *a);
+
 #ifdef __cplusplus
 }
 #endif

@@ -10,6 +10,7 @@
  *   pass.c      passes recorded as CUDA graphs
  *   gemm.c      products, by cuBLASLt
  *   ops.c       the ops that are a product or a launch; nll.c, swap.c and gram.c the others
+ *   spd.c       factors and solutions in f64 (spd.h): solve_spd.c, obs_sweep.c, obs_order.c, obs_rows.c
  *   timer.c     device time by op
  *   status.c    codes of CUDA and cuBLAS as sentences
  *
@@ -52,6 +53,8 @@ typedef enum cu_op {
     CU_SWAP_UNITS,
     CU_ACTIVATION_STATS,
     CU_GRAM,
+    CU_SOLVE_SPD,
+    CU_OBS_SWEEP,
     CU_TRANSFER,
     CU_OPS
 } cu_op;
@@ -130,6 +133,14 @@ pol_status buf_new_cuda(pol_backend *be, pol_dtype dtype, int64_t rows, int64_t 
 void buf_free_cuda(pol_backend *be, pol_buf *b);
 pol_status reserve_cuda(pol_backend *be, uint64_t bytes);
 void cu_arena_free(cu *c);
+/* Memory beside the buffers, for as long as a call takes: `bytes` each, to where *to then points. The block is yours:
+ * cu_give_back(), which waits for the device. POL_ENOMEM, with the numbers, where the device has not as much. */
+typedef struct cu_part {
+    void **to;
+    size_t bytes;
+} cu_part;
+pol_status cu_take(cu *c, const char *op, const cu_part *parts, size_t n, void **block);
+void cu_give_back(cu *c, void *block); /* takes NULL */
 
 /* transfer.c. cu_stage: room for `bytes`, at most profile.staging_bytes, in pinned memory, for a copy that the caller
  * queues before its next call: on `compute`, or with `lists` on `moving`. cu_device_lists: device memory of
@@ -142,6 +153,9 @@ pol_status upload_cuda(pol_backend *be, pol_buf *dst, int64_t at, const void *sr
 pol_status download_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
 pol_status download_later_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n);
 pol_status sync_cuda(pol_backend *be);
+/* Bytes as they are, a multiple of 4: up, staged; and down, waiting for all that is queued. */
+pol_status cu_send(cu *c, void *to, const void *host, size_t bytes);
+pol_status cu_fetch(cu *c, void *host, const void *from, size_t bytes);
 
 /* stream.c */
 pol_status host_new_cuda(pol_backend *be, size_t bytes, void **out);
@@ -209,5 +223,7 @@ pol_status swap_units_cuda(pol_backend *be, const pol_swap_args *a, int64_t n);
 pol_status activation_stats_cuda(pol_backend *be, const pol_activation_stats_args *a);
 pol_status gram_cuda(pol_backend *be, const pol_gram_args *a);
 int64_t gram_scratch_cuda(pol_backend *be, int64_t T, int64_t N, int64_t M);
+pol_status solve_spd_cuda(pol_backend *be, pol_solve_spd_args *a);
+pol_status obs_sweep_cuda(pol_backend *be, pol_obs_sweep_args *a);
 
 #endif

@@ -30,6 +30,42 @@ static void wait_and_free(cu *c, void *data)
     cudaFree(data);
 }
 
+/* What is taken for a call comes in one block, each part where cuBLASLt likes it. */
+static size_t taken_bytes(size_t bytes)
+{
+    enum { ALIGN = 256 };
+    return bytes <= SIZE_MAX - ALIGN ? (bytes + ALIGN - 1) / ALIGN * ALIGN : SIZE_MAX;
+}
+
+pol_status cu_take(cu *c, const char *op, const cu_part *parts, size_t n, void **block)
+{
+    size_t all = 0, available = 0, total;
+    char *at, what[160];
+    *block = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const size_t bytes = taken_bytes(parts[i].bytes);
+        all = bytes > SIZE_MAX - all ? SIZE_MAX : all + bytes;
+    }
+    const cudaError_t code = all == SIZE_MAX ? cudaErrorMemoryAllocation : cudaMalloc(block, all);
+    if (code != cudaSuccess) {
+        *block = NULL;
+        cudaMemGetInfo(&available, &total); /* 0 where it says nothing */
+        snprintf(what, sizeof what, "%s takes %zu bytes of the device besides what the run has, and %zu are free", op,
+                 all, available);
+        return cu_check(c->base.ctx, what, "cudaMalloc", code);
+    }
+    at = *block;
+    for (size_t i = 0; i < n; at += taken_bytes(parts[i++].bytes))
+        *parts[i].to = at;
+    return POL_OK;
+}
+
+void cu_give_back(cu *c, void *block)
+{
+    if (block)
+        wait_and_free(c, block);
+}
+
 void cu_arena_free(cu *c)
 {
     if (c->arena.data)

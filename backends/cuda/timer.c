@@ -20,6 +20,8 @@ const char *const cu_op_names[CU_OPS] = {
     [CU_SWAP_UNITS] = "swap_units",
     [CU_ACTIVATION_STATS] = "activation_stats",
     [CU_GRAM] = "gram",
+    [CU_SOLVE_SPD] = "solve_spd",
+    [CU_OBS_SWEEP] = "obs_sweep",
     [CU_TRANSFER] = "transfer",
 };
 

@@ -155,22 +155,35 @@ static void unpack(pol_dtype dtype, const void *from, int64_t n, void *to)
 
 enum { HOST_SIZE = sizeof(float) }; /* of an element of the host's, i32 too */
 
-pol_status upload_cuda(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n)
+/* To `to` on the device, as elements of a type. */
+static pol_status send(cu *c, pol_dtype dtype, void *to, const void *src, int64_t n)
 {
-    cu *c = cu_of(be);
-    const size_t size = pol_dtype_size(dst->dtype);
+    const size_t size = pol_dtype_size(dtype);
     const int64_t most = (int64_t)(c->profile.staging_bytes / size);
-    POL_TRY(cu_begin(c, CU_TRANSFER));
-    POL_TRY(cu_use(c, (pol_view){dst, at}));
     for (int64_t i = 0, now; i < n; i += now) {
         void *staged;
         now = pol_min_i64(most, n - i);
         POL_TRY(cu_stage(c, false, (size_t)now * size, &staged));
-        pack(dst->dtype, (const char *)src + (size_t)i * HOST_SIZE, now, staged);
-        CU_TRY(be->ctx, "upload", cudaMemcpyAsync, cu_at((pol_view){dst, at + i}), staged, (size_t)now * size,
+        pack(dtype, (const char *)src + (size_t)i * HOST_SIZE, now, staged);
+        CU_TRY(c->base.ctx, "upload", cudaMemcpyAsync, (char *)to + (size_t)i * size, staged, (size_t)now * size,
                cudaMemcpyHostToDevice, c->compute);
     }
-    return cu_used(c, (pol_view){dst, at});
+    return POL_OK;
+}
+
+pol_status upload_cuda(pol_backend *be, pol_buf *dst, int64_t at, const void *src, int64_t n)
+{
+    cu *c = cu_of(be);
+    const pol_view to = {dst, at};
+    POL_TRY(cu_begin(c, CU_TRANSFER));
+    POL_TRY(cu_use(c, to));
+    POL_TRY(send(c, dst->dtype, cu_at(to), src, n));
+    return cu_used(c, to);
+}
+
+pol_status cu_send(cu *c, void *to, const void *host, size_t bytes)
+{
+    return send(c, POL_I32, to, host, (int64_t)(bytes / HOST_SIZE));
 }
 
 /* Waits, and hands over what has arrived: nothing of it where the device failed, since then it is of no use. */
@@ -187,32 +200,61 @@ static pol_status settle(cu *c, const char *what)
     return POL_OK;
 }
 
-pol_status download_later_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
+/* From `src` on the device, where they are elements of a type; they arrive when the device is next waited for. */
+static pol_status fetch(cu *c, pol_dtype dtype, const void *src, void *dst, int64_t n)
 {
-    cu *c = cu_of(be);
     cu_staging *s = c->staging;
-    const pol_view from_view = {(pol_buf *)src, at};
-    const size_t size = pol_dtype_size(src->dtype), room = c->profile.staging_bytes;
-    POL_TRY(cu_begin(c, CU_TRANSFER));
-    POL_TRY(cu_use(c, from_view));
+    const size_t size = pol_dtype_size(dtype), room = c->profile.staging_bytes;
     for (int64_t i = 0, now; i < n; i += now) {
         now = pol_min_i64((int64_t)(room / size), n - i);
         const size_t bytes = (size_t)now * size, taken = (bytes + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
         if (s->n_arrivals == ARRIVALS || bytes > room - s->down_used)
             POL_TRY(settle(c, "download"));
         char *from = s->down + s->down_used;
-        CU_TRY(be->ctx, "download", cudaMemcpyAsync, from, cu_at((pol_view){(pol_buf *)src, at + i}), bytes,
+        CU_TRY(c->base.ctx, "download", cudaMemcpyAsync, from, (const char *)src + (size_t)i * size, bytes,
                cudaMemcpyDeviceToHost, c->compute);
-        s->arrivals[s->n_arrivals++] = (arrival){from, (char *)dst + (size_t)i * HOST_SIZE, now, src->dtype};
+        s->arrivals[s->n_arrivals++] = (arrival){from, (char *)dst + (size_t)i * HOST_SIZE, now, dtype};
         s->down_used = taken < room - s->down_used ? s->down_used + taken : room;
     }
-    return cu_used(c, from_view);
+    return POL_OK;
+}
+
+pol_status download_later_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
+{
+    cu *c = cu_of(be);
+    const pol_view from = {(pol_buf *)src, at};
+    POL_TRY(cu_begin(c, CU_TRANSFER));
+    POL_TRY(cu_use(c, from));
+    POL_TRY(fetch(c, src->dtype, cu_at(from), dst, n));
+    return cu_used(c, from);
+}
+
+/* Waits for them too. Where that fails nothing is left that would arrive later. */
+static pol_status fetch_now(cu *c, pol_dtype dtype, const void *src, void *dst, int64_t n)
+{
+    cu_staging *s = c->staging;
+    const pol_status status = fetch(c, dtype, src, dst, n);
+    if (status == POL_OK)
+        return settle(c, "download");
+    const uintptr_t first = (uintptr_t)dst, bytes = (uintptr_t)n * HOST_SIZE;
+    while (s->n_arrivals && (uintptr_t)s->arrivals[s->n_arrivals - 1].to - first < bytes)
+        s->n_arrivals--;
+    return status;
 }
 
 pol_status download_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
 {
-    POL_TRY(download_later_cuda(be, src, at, dst, n));
-    return settle(cu_of(be), "download");
+    cu *c = cu_of(be);
+    const pol_view from = {(pol_buf *)src, at};
+    POL_TRY(cu_begin(c, CU_TRANSFER));
+    POL_TRY(cu_use(c, from));
+    POL_TRY(fetch_now(c, src->dtype, cu_at(from), dst, n));
+    return cu_used(c, from);
+}
+
+pol_status cu_fetch(cu *c, void *host, const void *from, size_t bytes)
+{
+    return fetch_now(c, POL_I32, from, host, (int64_t)(bytes / HOST_SIZE));
 }
 
 pol_status sync_cuda(pol_backend *be)

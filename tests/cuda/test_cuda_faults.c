@@ -113,6 +113,88 @@ static pol_status with_device(fixture *f, bool streamed)
 static pol_status resident(fixture *f) { return with_device(f, false); }
 static pol_status streamed(fixture *f) { return with_device(f, true); }
 
+/* ---- repair: moments on the device, and the ops on host arrays, which take memory of it for themselves ---- */
+
+enum { ROWS = 40, COLUMNS = 3, LEVEL = 25, BLOCK = 12 };
+
+typedef struct repaired {
+    double moments[ROWS * ROWS], solution[ROWS * COLUMNS], error[ROWS];
+    int32_t order[ROWS];
+    float rows[LEVEL * COLUMNS];
+} repaired;
+
+static pol_status sum_moments(pol_backend *be, repaired *r)
+{
+    enum { X, A, SCRATCH, N_BUFS };
+    static float x[ROWS * ROWS], pairs[2 * ROWS * ROWS];
+    const pol_dtype dtype[] = {POL_BF16, POL_F32, POL_F32};
+    const int64_t n[] = {POL_COUNT(x), POL_COUNT(pairs), pol_gram_scratch(be, ROWS, ROWS, 0)};
+    pol_buf *buf[N_BUFS] = {NULL};
+    pol_status s = POL_OK;
+    for (size_t i = 0; i < POL_COUNT(x); i++)
+        x[i] = (float)((int)(i * i % 23) - 11);
+    for (int i = 0; i < N_BUFS && s == POL_OK; i++)
+        s = pol_buf_new(be, dtype[i], n[i], &buf[i]);
+    if (s == POL_OK)
+        s = pol_upload(be, buf[X], 0, x, n[X]);
+    if (s == POL_OK)
+        s = pol_gram(be, &(pol_gram_args){
+                             .a = {buf[A], 0}, .x = {buf[X], 0}, .scratch = {buf[SCRATCH], 0}, .T = ROWS, .N = ROWS});
+    if (s == POL_OK)
+        s = pol_download(be, buf[A], 0, pairs, n[A]);
+    for (int i = 0; i < ROWS * ROWS && s == POL_OK; i++)
+        r->moments[i] = i % ROWS > i / ROWS ? 0 : (double)pairs[i] + pairs[ROWS * ROWS + i];
+    for (int i = 0; i < N_BUFS; i++)
+        pol_buf_free(be, buf[i]);
+    return s;
+}
+
+static pol_status solve_and_sweep(pol_backend *be, repaired *r)
+{
+    static double a[ROWS * ROWS];
+    static float w[ROWS * COLUMNS];
+    const int64_t level[] = {LEVEL};
+    float *const rows[] = {r->rows};
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        r->solution[i] = w[i] = (float)(i % 7) - 3;
+    memcpy(a, r->moments, sizeof a);
+    POL_TRY(
+        pol_solve_spd(be, &(pol_solve_spd_args){.N = ROWS, .M = COLUMNS, .damping = 0.1, .a = a, .b = r->solution}));
+    return pol_obs_sweep(be, &(pol_obs_sweep_args){.n_units = ROWS,
+                                                   .unit = 1,
+                                                   .C = COLUMNS,
+                                                   .block = BLOCK,
+                                                   .damping = 0.1,
+                                                   .h = r->moments,
+                                                   .w = w,
+                                                   .order = r->order,
+                                                   .error = r->error,
+                                                   .n_levels = 1,
+                                                   .level = level,
+                                                   .rows = rows});
+}
+
+static pol_status repair(fixture *f)
+{
+    static repaired right;
+    repaired r = {0};
+    cu_profile use;
+    pol_backend *be;
+    POL_TRY(cu_profile_of(f->ctx, 0, &use));
+    use.staging_bytes = STAGING;
+    use.workspace_bytes = STAGING;
+    POL_TRY(pol_cuda_open(f->ctx, 0, &use, &be));
+    pol_status s = sum_moments(be, &r);
+    if (s == POL_OK)
+        s = solve_and_sweep(be, &r);
+    pol_backend_close(be);
+    if (s == POL_OK && !right.error[0])
+        right = r;
+    if (s == POL_OK && memcmp(&r, &right, sizeof r) != 0)
+        fail_msg("%s: done, but the result is wrong", f->fault);
+    return s;
+}
+
 /* ---- one fault ---- */
 
 static pol_status status_of(bool lt, int code)
@@ -191,6 +273,7 @@ static void the_jobs_call_every_entry(void **state)
 
 static void a_job_fails_cleanly(void **state) { each_entry_fails(*state, resident); }
 static void a_job_of_streamed_layers_fails_cleanly(void **state) { each_entry_fails(*state, streamed); }
+static void a_repair_fails_cleanly(void **state) { each_entry_fails(*state, repair); }
 
 /* What fails on the device shows when it is waited for, and every call after it fails too: up to closing. */
 static void the_device_fails(void **state)
@@ -199,8 +282,9 @@ static void the_device_fails(void **state)
                                 cudaErrorLaunchTimeout, cudaErrorUnknown};
     fixture *f = *state;
     int64_t operations, tried = 0;
-    for (int i = 0; i < 2; i++) {
-        pol_status (*const job)(fixture *) = i ? streamed : resident;
+    pol_status (*const jobs[])(fixture *) = {resident, streamed, repair};
+    for (size_t i = 0; i < POL_COUNT(jobs); i++) {
+        pol_status (*const job)(fixture *) = jobs[i];
         switch_on(1, MEMORY);
         assert_ok(f->ctx, job(f));
         operations = sim_counted().operations;
@@ -359,6 +443,7 @@ int main(void)
         cmocka_unit_test(the_jobs_call_every_entry),
         cmocka_unit_test(a_job_fails_cleanly),
         cmocka_unit_test(a_job_of_streamed_layers_fails_cleanly),
+        cmocka_unit_test(a_repair_fails_cleanly),
         cmocka_unit_test(the_device_fails),
         cmocka_unit_test(sentences_say_what_helps),
         cmocka_unit_test(host_memory_runs_out),
