@@ -29,6 +29,7 @@ static inline json_t *timeless_record(const cli *t, const char *run)
     json_t *j = load_json(t, name);
     json_object_del(j, "started");
     json_object_del(at(j, "results"), "seconds");
+    json_object_del(json_object_get(at(j, "results"), "repair"), "seconds");
     json_object_del(at(j, "results"), "peak_memory_bytes");
     json_object_del(at(j, "results"), "peak_device_bytes"); /* a run that goes on does not build its database again */
     return j;
