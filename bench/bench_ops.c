@@ -34,7 +34,7 @@ typedef struct bench {
     pol_context *ctx;
     pol_backend *be;
     const shape *s;
-    pol_buf *x, *y, *wide, *mid, *gain, *w, *table, *ids, *cos_sin, *scratch, *target, *nll, *sums;
+    pol_buf *x, *y, *wide, *mid, *gain, *w, *table, *ids, *cos_sin, *scratch, *target, *nll, *sums, *xx, *xy;
     float *from, *to, *weights;
     int32_t *low, *high;
 } bench;
@@ -159,10 +159,30 @@ static pol_status run_stats(bench *b)
 }
 static void bare_stats(bench *b) { copy(b, b->s->T * b->s->F / 2); }
 
+static pol_status run_gram(bench *b)
+{
+    return pol_gram(b->be, &(pol_gram_args){.a = {b->xx, 0},
+                                            .b = {b->xy, 0},
+                                            .x = {b->mid, 0},
+                                            .y = {b->x, 0},
+                                            .scratch = {b->scratch, 0},
+                                            .T = b->s->T,
+                                            .N = b->s->F,
+                                            .M = b->s->C});
+}
+/* Half of x^T x, and x^T y. */
+static void bare_gram(bench *b)
+{
+    const int T = (int)b->s->T, F = (int)b->s->F, C = (int)b->s->C;
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, F, T, 1, b->from, F, 0, b->to, F);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, F, C, T, 1, b->from, F, b->weights, C, 0, b->to, C);
+}
+
 static double flops_project(const shape *s) { return 2.0 * (double)(s->T * 2 * s->F * s->C); }
 static double flops_project_add(const shape *s) { return 2.0 * (double)(s->T * s->F * s->C); }
 static double flops_attention(const shape *s) { return 2.0 * (double)(s->T * (s->S + 1) * ctx_cols(s)); }
 static double flops_nll(const shape *s) { return 2.0 * (double)(s->T * s->V * s->C); }
+static double flops_gram(const shape *s) { return (double)(s->T * s->F * (s->F + 2 * s->C)); }
 static double bytes_embed(const shape *s) { return 8.0 * (double)(s->T * s->C); }
 static double bytes_rope(const shape *s) { return 8.0 * (double)(s->T * qkv_cols(s)); }
 static double bytes_swiglu(const shape *s) { return 12.0 * (double)(s->T * s->F); }
@@ -180,6 +200,7 @@ static const line lines[] = {
     {"nll", "sgemm", run_nll, bare_nll, flops_nll, NULL},
     {"swap_units", "memcpy", run_swap, bare_swap, NULL, bytes_swap},
     {"activation_stats", "memcpy", run_stats, bare_stats, NULL, bytes_stats},
+    {"gram", "sgemm", run_gram, bare_gram, flops_gram, NULL},
 };
 
 static pol_status time_line(bench *b, const line *l)
@@ -224,7 +245,8 @@ static pol_status fill(bench *b)
 {
     const shape *s = b->s;
     const int64_t wide = s->T * max3(qkv_cols(s), 2 * s->F, s->C), w = 2 * s->F * s->C;
-    const int64_t any = max3(wide, s->T * b->be->nll_slice, max3(w, s->V * s->C, s->S * s->S));
+    const int64_t any =
+        max3(wide, s->T * b->be->nll_slice, max3(w, s->V * s->C, max3(s->S * s->S, s->F * s->F, s->F * s->C)));
     POL_TRY(make(b, POL_F32, s->T * s->C, &b->x));
     POL_TRY(make(b, POL_F32, s->T * s->C, &b->y));
     POL_TRY(make(b, POL_F32, wide, &b->wide));
@@ -235,11 +257,14 @@ static pol_status fill(bench *b)
     POL_TRY(make(b, POL_I32, s->T, &b->ids));
     POL_TRY(make(b, POL_F32, s->S * s->D, &b->cos_sin));
     POL_TRY(make(b, POL_F32,
-                 pol_max_i64(s->T * b->be->nll_slice, pol_attention_scratch(b->be, s->T, s->S, s->G, s->g, s->D)),
+                 max3(s->T * b->be->nll_slice, pol_attention_scratch(b->be, s->T, s->S, s->G, s->g, s->D),
+                      pol_gram_scratch(b->be, s->T, s->F, s->C)),
                  &b->scratch));
     POL_TRY(make(b, POL_I32, s->T, &b->target));
     POL_TRY(make(b, POL_F32, s->T, &b->nll));
     POL_TRY(make(b, POL_F32, 2 * s->F, &b->sums));
+    POL_TRY(make(b, POL_F32, 2 * s->F * s->F, &b->xx));
+    POL_TRY(make(b, POL_F32, 2 * s->F * s->C, &b->xy));
     b->from = pol_alloc_array(b->ctx, any, sizeof(float));
     b->to = pol_alloc_zero(b->ctx, (size_t)any * sizeof(float));
     b->weights = pol_alloc_array(b->ctx, any, sizeof(float));
@@ -258,8 +283,8 @@ static pol_status fill(bench *b)
 
 static void clear(bench *b)
 {
-    pol_buf *bufs[] = {b->x,   b->y,       b->wide,    b->mid,    b->gain, b->w,   b->table,
-                       b->ids, b->cos_sin, b->scratch, b->target, b->nll,  b->sums};
+    pol_buf *bufs[] = {b->x,       b->y,       b->wide,   b->mid, b->gain, b->w,  b->table, b->ids,
+                       b->cos_sin, b->scratch, b->target, b->nll, b->sums, b->xx, b->xy};
     for (size_t i = 0; i < POL_COUNT(bufs); i++)
         pol_buf_free(b->be, bufs[i]);
     void *host[] = {b->from, b->to, b->weights, b->low, b->high};
