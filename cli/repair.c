@@ -198,13 +198,13 @@ static int make_request(repair_args *a, const char *run, pol_repair_request *o)
     o->resume = a->resume;
     if (a->protocol && !(o->protocol = cli_protocol("repair", a->protocol)))
         return EXIT_USAGE;
-    if (!a->data.n)
-        return cli_usage("repair", "--data is missing: the calibration text");
     if (a->mask && (!a->model || !a->out || run))
         return cli_usage("repair", run ? "--mask makes a run of its own: a RUN beside it makes no sense"
                                        : "--mask needs --model, which it is of, and --out, the folder to make");
     if (!a->mask && (!run || a->out))
         return cli_usage("repair", run ? "--out belongs to --mask" : "which run?");
+    if (!a->data.n)
+        return cli_usage("repair", "--data is missing: the calibration text");
     return EXIT_DONE;
 }
 
