@@ -6,10 +6,11 @@
  *   host         processor time of queueing passes and steps
  *   memory       what a run takes over what its plan says
  *   streamed     steps of a model whose layers visit the device, by the number of passes
+ *   repair       second moments over the bare product, a sweep over cuBLASLt's f64 peak, of the model's width
  *
  *   bench_cuda [--shape 7b|13b|llama3-8b|toy] [--layers N] [--batch 8] [--seq-len 128] [--keep 0.5] [--rounds 7]
- *              [--cells 8] [--streamed-layers 8] [--streamed-cells 32] [--square 8192] [--copy-mb 512] [--device 0]
- *              [--json FILE]
+ *              [--cells 8] [--streamed-layers 8] [--streamed-cells 32] [--square 8192] [--copy-mb 512]
+ *              [--sweep-block 32] [--device 0] [--json FILE]
  *
  * --cells passes are queued before one is waited for; --streamed-cells, by powers of two, of the streamed model.
  */
@@ -196,7 +197,7 @@ static pol_status run(pol_context *ctx, const options *o)
 {
     figures out;
     figures_open(&out);
-    session resident = {.ctx = ctx, .o = o, .out = &out}, streamed = resident;
+    session resident = {.ctx = ctx, .o = o, .out = &out}, streamed = resident, repaired = resident;
     pol_device_info device = {0};
     pol_status st = measure_resident(&resident);
     if (st == POL_OK)
@@ -205,6 +206,8 @@ static pol_status run(pol_context *ctx, const options *o)
     if (st == POL_OK && o->streamed_layers)
         st = open_and_measure_streamed(&streamed);
     close_session(&streamed);
+    if (st == POL_OK && o->sweep_block)
+        st = measure_repair(&repaired);
     if (st == POL_OK && o->json)
         st = write_json(ctx, o, &device, &out);
     figures_close(&out);
@@ -216,7 +219,7 @@ static pol_status run(pol_context *ctx, const options *o)
 static const char usage[] =
     "usage: bench_cuda [--shape 7b|13b|llama3-8b|toy] [--layers N] [--batch 8] [--seq-len 128] [--keep 0.5]\n"
     "                  [--rounds 7] [--cells 8] [--streamed-layers 8] [--streamed-cells 32] [--square 8192]\n"
-    "                  [--copy-mb 512] [--device 0] [--json FILE]\n";
+    "                  [--copy-mb 512] [--sweep-block 32] [--device 0] [--json FILE]\n";
 
 static bool shape_named(const char *name, pol_config *c)
 {
@@ -241,6 +244,7 @@ static bool parse(int argc, char **argv, options *o)
         {"--rounds", &o->rounds, MAX_ROUNDS},
         {"--cells", &o->cells, MAX_CELLS},
         {"--square", &o->square, 1 << 15},
+        {"--sweep-block", &o->sweep_block, 1 << 15},
         {"--streamed-layers", &streamed, POL_MAX_LAYERS},
         {"--streamed-cells", &o->streamed_cells, MAX_CELLS},
         {"--copy-mb", &copy_mb, 1 << 16},
@@ -272,14 +276,20 @@ static bool parse(int argc, char **argv, options *o)
         o->config.n_layers = (int32_t)layers;
     o->streamed_layers = (int32_t)pol_min_i64(streamed, o->config.n_layers);
     return argc % 2 && layers >= 0 && streamed >= 0 && o->streamed_cells > 0 && device >= 0 && copy_mb > 0 &&
-           o->batch > 0 && o->seq_len > 1 && o->rounds > 0 && o->cells > 0 && o->square > 0 && o->keep > 0 &&
-           o->keep <= 1;
+           o->sweep_block >= 0 && o->batch > 0 && o->seq_len > 1 && o->rounds > 0 && o->cells > 0 && o->square > 1 &&
+           o->keep > 0 && o->keep <= 1;
 }
 
 int main(int argc, char **argv)
 {
-    options o = {
-        .batch = 8, .seq_len = 128, .keep = 0.5, .rounds = 7, .cells = 8, .streamed_cells = 32, .square = 8192};
+    options o = {.batch = 8,
+                 .seq_len = 128,
+                 .keep = 0.5,
+                 .rounds = 7,
+                 .cells = 8,
+                 .streamed_cells = 32,
+                 .square = 8192,
+                 .sweep_block = 32};
     pol_context *ctx;
     set_shape(&shapes[0], &o.config);
     if (!parse(argc, argv, &o)) {

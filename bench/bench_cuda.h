@@ -1,5 +1,5 @@
 /* bench_cuda.h - what the parts of bench_cuda share: options and a session (bench_cuda.c), what is measured of a
- * resident model (cuda_rounds.c) and of a streamed one (cuda_streamed.c). */
+ * resident model (cuda_rounds.c), of a streamed one (cuda_streamed.c) and of what repairs one (cuda_repair.c). */
 #ifndef BENCH_CUDA_H
 #define BENCH_CUDA_H
 
@@ -19,7 +19,8 @@ typedef struct options {
     int64_t cells;           /* passes that are queued before one is waited for */
     int32_t streamed_layers; /* of the streamed model; 0: there is none */
     int64_t streamed_cells;  /* passes that its visits serve at most */
-    int64_t square;          /* rows of the matrices whose product is the card's peak */
+    int64_t square;          /* rows of the matrices whose product is the card's peak; half as many in f64 */
+    int64_t sweep_block;     /* units that a sweep removes at a time; 0: nothing is repaired */
     int64_t copy_bytes;
     int32_t device;
     const char *json; /* NULL: not wanted */
@@ -46,8 +47,10 @@ void session_disturb(session *s, double share, uint8_t *mask);
 pol_status session_queue(session *s);
 pol_status session_settle(session *s);
 
-/* Peak, passes, changes of the mask, device time by op; and steps of more and more passes. */
+/* Peak, passes, changes of the mask, device time by op; steps of more and more passes. */
 pol_status measure_rounds(session *s);
 pol_status measure_streamed(session *s);
+/* Second moments and a sweep; needs no model. */
+pol_status measure_repair(session *s);
 
 #endif

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks and measures the CUDA backend on this machine's GPU, within 9 minutes: builds; conformance of every op; compute-sanitizer;
+# Checks and measures the CUDA backend on this machine's GPU, within 9 minutes: builds; conformance of every op; repair; compute-sanitizer;
 # SmolLM2-135M end to end beside the CPU's numbers, resumed, streamed, on two GPUs; benchmarks, and PyTorch beside them. Writes what came
 # of each stage to docs/results/gpu-CARD.md. Ends with 1 where a stage has failed; a goal that is not met is no failure.
 #
@@ -139,6 +139,9 @@ conformance() {
     "$bin/test_conformance" cuda | tee "$work/conformance.txt"
     [ "$(grep -c '^on cuda ' "$work/conformance.txt")" -eq "$(cards | wc -l)" ]
 }
+
+# A sweep and a solution on the device, in f64, against elimination in long double.
+repair() { POLLARD_TEST_REPAIR=cuda "$bin/test_repair_ops"; }
 
 # --- compute-sanitizer -----------------------------------------------------------------------------------------------------------
 find_sanitizer() {
@@ -357,6 +360,7 @@ if [ -z "$built" ]; then stage "build" 300 build_it; fi
 stage "devices" 60 list_devices
 [ ${#failed[@]} -eq 0 ] || die "there is no GPU to check"
 stage "conformance of every op" 60 conformance
+stage "repair, against its definition" 60 repair
 stage "memcheck" 60 memcheck
 stage "racecheck" 90 racecheck
 stage "synccheck" 60 synccheck
