@@ -175,10 +175,11 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
     if (o->select == POL_SELECT_BEST && !o->held_out)
         return pol_fail(ctx, POL_EARG, "held-out sequences: 0, but the best probabilities are to be chosen by them");
     POL_TRY(fill_budget(ctx, o));
+    POL_TRY(pol_objective_check(ctx, &o->objective));
     if (!o->held_out && o->repair.targets >> POL_REPAIR_HALF & 1)
         o->repair.targets = 1u << POL_REPAIR_HALF; /* nothing could choose between two */
     POL_TRY(pol_repair_check(ctx, &o->repair));
-    if (o->method == POL_METHOD_ALLOCATION)
+    if (o->allocation.steps)
         POL_TRY(pol_allocation_check(ctx, &o->allocation));
     return o->learn.steps || o->stage_steps[POL_STAGE_BLOCKS] ? pol_learn_check(ctx, &o->learn) : POL_OK;
 }

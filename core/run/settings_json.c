@@ -49,6 +49,14 @@ static json_t *text_json(const pol_prune_settings *o)
                      (json_int_t)o->eval_limit, "weights", weights_json(o));
 }
 
+static json_t *objective_json(const pol_objective_settings *o)
+{
+    json_t *j = json_pack("{ss ss*}", "kind", pol_objective_names[o->kind], "task", o->task);
+    if (o->kind == POL_OBJECTIVE_ACCURACY)
+        json_object_set_new(j, "items", json_integer((json_int_t)o->task_items));
+    return j;
+}
+
 /* Of the stages that have steps. */
 static json_t *stages_json(const pol_prune_settings *o)
 {
@@ -83,13 +91,13 @@ static json_t *learn_json(const pol_learn_settings *l)
 
 json_t *pol_settings_json(const pol_prune_settings *o)
 {
-    json_t *j = json_pack("{ss so ss so sI so sI so so sI sI ss so sI}", "method", pol_method_names[o->method],
-                          "granularity", granularity_json(o->granularity), "budget",
-                          pol_budget_mode_names[o->learn.budget.mode], "keep", keep_json(o), "passes",
-                          (json_int_t)o->passes, "steps", stages_json(o), "seed", (json_int_t)o->learn.seed, "text",
-                          text_json(o), "init", init_json(o), "held_out", (json_int_t)o->held_out, "eval_every",
-                          (json_int_t)o->eval_every, "select", pol_select_names[o->select], "repair",
-                          pol_repair_settings_json(&o->repair), "batch", (json_int_t)o->batch);
+    json_t *j = json_pack(
+        "{ss so ss so sI so sI so so so sI sI ss so sI}", "method", pol_method_names[o->method], "granularity",
+        granularity_json(o->granularity), "budget", pol_budget_mode_names[o->learn.budget.mode], "keep", keep_json(o),
+        "passes", (json_int_t)o->passes, "steps", stages_json(o), "seed", (json_int_t)o->learn.seed, "text",
+        text_json(o), "objective", objective_json(&o->objective), "init", init_json(o), "held_out",
+        (json_int_t)o->held_out, "eval_every", (json_int_t)o->eval_every, "select", pol_select_names[o->select],
+        "repair", pol_repair_settings_json(&o->repair), "batch", (json_int_t)o->batch);
     if (j && o->method == POL_METHOD_ALLOCATION)
         json_object_set_new(j, "allocation", allocation_json(o));
     if (j && (o->method != POL_METHOD_ALLOCATION || pol_prune_steps(o) > o->stage_steps[POL_STAGE_ALLOCATION]))

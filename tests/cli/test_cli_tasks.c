@@ -102,6 +102,9 @@ static void weights(void **state)
     refused(t, 2, RUN "--data @calibration --objective accuracy --out @/no", "none of cross-entropy, kl, accuracy=");
     refused(t, 2, RUN "--data @calibration --objective kl=x --out @/no", "none of cross-entropy, kl, accuracy=");
     refused(t, 2, RUN "--data @calibration --objective accuracy=pica=x --out @/no", "'pica' is none of");
+    refused(t, 2, RUN "--data @calibration --objective kl --objective-items 3 --out @/no", "kl: takes no task");
+    refused(t, 2, RUN "--data @calibration @held-out --held-out 16 --objective kl --out @/one --resume",
+            "settings.objective.kind was \"cross-entropy\" and is \"kl\"");
 }
 
 /* With any objective, and texts with weights: a run that is stopped ends where it would have ended. */
@@ -113,11 +116,12 @@ static void resumed(void **state)
     for (int i = 0; i < 4; i++) {
         char call[8192], out[16], more[16384];
         snprintf(out, sizeof out, "whole%d", i);
-        snprintf(call, sizeof call,
-                 "prune @model --keep 0.6 --seq-len 32 --passes 256 --init-sequences 32 --threads 1 --quiet --method %s "
-                 "--data @calibration @held-out --data-weights 2,1 --held-out 8 --eval-every 4 --no-repair "
-                 "--objective %s --out @/",
-                 methods[i % 2], objectives[i / 2]);
+        snprintf(
+            call, sizeof call,
+            "prune @model --keep 0.6 --seq-len 32 --passes 256 --init-sequences 32 --threads 1 --quiet --method %s "
+            "--data @calibration @held-out --data-weights 2,1 --held-out 8 --eval-every 4 --no-repair "
+            "--objective %s --out @/",
+            methods[i % 2], objectives[i / 2]);
         snprintf(more, sizeof more, "%s%s", call, out);
         assert_call(t, 0, more);
         snprintf(more, sizeof more, "%srun", call);

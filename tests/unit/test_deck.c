@@ -1,7 +1,7 @@
 /* test_deck.c - sequences drawn from several texts by weight. What is true of one text, test_trainer.c has. */
 #include <math.h>
 
-#include "pollard/learn.h"
+#include "pollard/allocation.h"
 #include "tests/test.h"
 
 static pol_status open_deck(pol_context *ctx, const pol_deck_part *parts, int64_t n_parts, int64_t n, int32_t nb,
@@ -94,6 +94,32 @@ static void test_orders(void **state)
     pol_deck_free(pair);
 }
 
+/* What a run is set to reaches its decks. */
+static void test_settings(void **state)
+{
+    (void)state;
+    const pol_deck_part parts[2] = {{3, 1}, {4, 1}};
+    const pol_deck_settings masks = pol_learn_deck(&(pol_learn_settings){.seed = 3,
+                                                                         .steps = 4,
+                                                                         .mask_samples = 5,
+                                                                         .sequences_per_mask = 6,
+                                                                         .shared_sequences = true,
+                                                                         .parts = parts,
+                                                                         .n_parts = 2});
+    const pol_deck_settings counts = pol_allocation_deck(&(pol_allocation_settings){
+        .seed = 3, .steps = 4, .candidates = 5, .sequences_per_candidate = 6, .parts = parts, .n_parts = 2});
+    const pol_deck_settings *both[] = {&masks, &counts};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(both[i]->seed, 3);
+        assert_int_equal(both[i]->steps, 4);
+        assert_int_equal(both[i]->masks, 5);
+        assert_int_equal(both[i]->sequences, 6);
+        assert_true(both[i]->shared);
+        assert_ptr_equal(both[i]->parts, parts);
+        assert_int_equal(both[i]->n_parts, 2);
+    }
+}
+
 static void test_refusals(void **state)
 {
     pol_context *ctx = *state;
@@ -112,6 +138,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_settings),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, test_context_open, test_context_close);
