@@ -138,6 +138,10 @@ static void test_sequences_follow_costs(void **state)
     /* 8 masks and 60 steps have to be possible. */
     assert_int_equal(choose(ctx, &p, true, 8 * 60 * 4, 60).sequences, 4);
     assert_int_equal(choose(ctx, &p, true, 300, 60).sequences, 1);
+    pol_pilot_choice c;
+    const pol_pilot_ask settled = {.allocation = true, .passes = 64 * 60 * 2, .variables = 60, .candidates = 64};
+    assert_ok(ctx, pol_pilot_choose(ctx, &p, &settled, &c));
+    assert_int_equal(c.sequences, 2);
     /* Nothing between masks could be seen: as many as can be; nothing to gain: one. */
     p.between_masks = 0.0;
     assert_int_equal(choose(ctx, &p, true, 1000000, 60).sequences, 16);

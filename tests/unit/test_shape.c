@@ -349,6 +349,8 @@ static void test_rest_goes_to_one_block(void **state)
                          .level = level,
                          .n_levels = n_levels};
     check_round(ctx, &r, (double[]){2, 1, 1, 3.9, 7.1, 4}, (int64_t[]){2, 1, 1, 4, 7, 4});
+    /* The step of 2 fits, those of 4 do not; of what is left the one with most of its step missing has it. */
+    check_round(ctx, &r, (double[]){2, 1, 1, 8, 4.4, 2.6}, (int64_t[]){2, 1, 1, 10, 4, 1});
     /* Within a larger model, whose own odd count is as good as a level. */
     r.at_most = at_most;
     check_round(ctx, &r, (double[]){2, 1, 1, 4, 7.1, 4}, (int64_t[]){2, 1, 1, 4, 7, 4});
