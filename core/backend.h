@@ -39,7 +39,8 @@ typedef struct pol_buf {
 } pol_buf;
 
 /* A place inside a buffer, in elements; any element, so that a backend whose sub-buffers must be aligned hands offsets
- * on to its kernels, but in a buffer of several rows the first of a row. The forward pass starts a product's at 0. */
+ * on to its kernels, but in a buffer of several rows the first of a row. The forward pass starts a product's at 0, but
+ * for slices of the vocabulary, which start at rows of the output matrix. */
 typedef struct pol_view {
     pol_buf *buf; /* NULL: absent, where the op allows it */
     int64_t at;
