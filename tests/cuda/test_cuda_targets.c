@@ -6,23 +6,25 @@
 #include "tests/cuda/profiles.h"
 #include "tests/loaded_model.h"
 
-enum { B = 2, S = 12, T = B * S, V = 96, K = POL_MAX_TARGETS };
+enum { B = 2, S = 12, T = B * S, V = 400, K = POL_MAX_TARGETS, CHUNKS = (V + K - 1) / K };
 
 static const pol_forward_size room = {.max_tokens = T, .max_seq_len = S, .max_targets = K};
 
+/* In passes that are waited for together, the last of fewer targets. */
 static void whole_vocabulary(loaded *m, pol_forward *f, float *all)
 {
     static int32_t target[T * K];
-    static float nll[T * K];
-    for (int32_t first = 0; first < V; first += K) {
-        const int32_t k = V - first < K ? V - first : K;
+    static float nll[CHUNKS][T * K];
+    for (int32_t c = 0; c < CHUNKS; c++) {
+        const int32_t k = V - c * K < K ? V - c * K : K;
         for (int32_t i = 0; i < T * k; i++)
-            target[i] = first + i % k;
-        assert_ok(m->ctx, pol_forward_queue_targets(f, m->ids, target, B, S, k, nll));
-        assert_ok(m->ctx, pol_forward_settle(f));
-        for (int32_t t = 0; t < T; t++)
-            memcpy(all + t * V + first, nll + t * k, (size_t)k * sizeof *all);
+            target[i] = c * K + i % k;
+        assert_ok(m->ctx, pol_forward_queue_targets(f, m->ids, target, B, S, k, nll[c]));
     }
+    assert_ok(m->ctx, pol_forward_settle(f));
+    for (int32_t t = 0; t < T; t++)
+        for (int32_t v = 0; v < V; v++)
+            all[t * V + v] = nll[v / K][t * (V - v / K * K < K ? V - v / K * K : K) + v % K];
 }
 
 /* Values are those of the same op, so they agree but for the odd bit of another way to the same product; which tokens
@@ -54,7 +56,7 @@ static void check_placed(pol_context *ctx, const pol_placement *placement, float
 {
     loaded m;
     pol_forward *f;
-    load_placed(&m, ctx, open_profile(ctx, &test_profiles[0]), test_file("models/llama-gqa-tied"), placement, 1, 2);
+    load_placed(&m, ctx, open_profile(ctx, &test_profiles[0]), test_file("models/trained"), placement, 1, 2);
     assert_ok(ctx, pol_forward_new_sized(m.model, &room, &f));
     whole_vocabulary(&m, f, all);
     for (int t = 0; t < T; t++) {
@@ -75,7 +77,7 @@ static void test_top(void **state)
     static float resident[T * V], streamed[T * V];
     switch_on(1, 0);
     check_placed(ctx, NULL, resident);
-    check_placed(ctx, &(pol_placement){.streamed = true, .cells = 3}, streamed);
+    check_placed(ctx, &(pol_placement){.streamed = true, .cells = 4}, streamed);
     assert_memory_equal(resident, streamed, sizeof resident);
 }
 
