@@ -51,7 +51,7 @@ POL_API extern const char *const pol_advantage_names[]; /* "rank", "normalised",
  * and their advantages A_k move
  *     mean    by -learning_rate (1 - 0.8 f) mean_k A_k (count_k - mean), then back onto the budget
  *     spread  of all blocks of a kind, where it is adapted, by the factor
- *             exp(-rate mean_k,block A_k ((count_k - mean) / sigma)^2), within a factor of 4 of its start
+ *             exp(-0.15 mean_k,block A_k ((count_k - mean) / sigma)^2), within a factor of 4 of its start
  */
 typedef struct pol_allocation_settings {
     int32_t candidates;              /* K of a step, even: K / 2 Gaussian draws and their mirror images */
