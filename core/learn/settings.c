@@ -63,8 +63,9 @@ void pol_learn_reference(int64_t steps, pol_learn_settings *out)
     };
 }
 
-/* Figures of the ES that was tried on small models. Adapted spreads were never more than a few percent worse on toys of
- * 10 and 60 blocks, with and without noise, and a quarter to a half nearer to the optimum in the longer runs. */
+/* Figures of the ES that was tried on small models. On toys of 10 and 60 blocks, K = 16, learning rate 3, 1,000 and
+ * 3,000 passes, runs that adapt the spread ended 1 to 37 % nearer to the optimum where losses had no noise of their
+ * own, and between 1 % nearer and 5 % further off where they had. */
 void pol_allocation_defaults(pol_allocation_settings *o)
 {
     *o = (pol_allocation_settings){

@@ -105,9 +105,9 @@ POL_API double pol_learning_rate(const pol_learn_settings *o, int64_t step);
 typedef struct pol_deck_settings {
     uint64_t seed;
     int64_t steps;
-    int32_t masks;     /* of a step */
-    int32_t sequences; /* of a mask: nb */
-    bool shared;       /* all masks of a step see the same ones */
+    int32_t masks;              /* of a step */
+    int32_t sequences;          /* of a mask: nb */
+    bool shared;                /* all masks of a step see the same ones */
     const pol_deck_part *parts; /* as in pol_learn_settings; read by pol_deck_new() */
     int64_t n_parts;
 } pol_deck_settings;
@@ -140,8 +140,9 @@ typedef struct pol_step_report {
 
 /* What the forward sequences of a run are spent on. */
 typedef enum pol_purpose {
-    POL_PURPOSE_INIT = 0, /* activation statistics for the initial probabilities; the dense model's predictions for KL */
-    POL_PURPOSE_LEARN,    /* the masks of the trainer's steps */
+    POL_PURPOSE_INIT =
+        0,             /* activation statistics for the initial probabilities; the dense model's predictions for KL */
+    POL_PURPOSE_LEARN, /* the masks of the trainer's steps */
     POL_PURPOSE_HELD_OUT, /* hard masks on calibration text that is not learnt from */
     POL_PURPOSE_EVAL,     /* perplexity on a text of the user's */
     POL_PURPOSE_REPAIR,   /* statistics of the nested order and of the repair; a pass of all blocks counts once */
