@@ -104,7 +104,8 @@ static void check_pairs(cudaStream_t stream, const shape *s, int times)
 static void test_pairs_lose_nothing(void **state)
 {
     static const shape shapes[] = {
-        {1, 1, 1, 0}, {3, 8, 8, 0}, {5, 8, 12, 0}, {5, 8, 12, 4}, {2, 7, 9, 0}, {2, 1100, 1100, 0}, {2, 1101, 1101, 8},
+        {1, 1, 1, 0}, {3, 8, 8, 0},       {5, 8, 12, 0},      {5, 8, 12, 4},
+        {2, 7, 9, 0}, {2, 1100, 1100, 0}, {2, 1101, 1101, 8}, {3, 8, 9, 0},
     };
     for (size_t i = 0; i < POL_COUNT(shapes); i++)
         check_pairs(*state, &shapes[i], 12);

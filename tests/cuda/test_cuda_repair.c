@@ -184,6 +184,87 @@ static void any_order_gives_the_same_bits(void **state)
     drop(&p);
 }
 
+/* The identity, of N rows, to spoil. */
+static double *identity(int64_t N)
+{
+    double *a = calloc((size_t)(N * N), sizeof *a);
+    assert_non_null(a);
+    for (int64_t i = 0; i < N; i++)
+        a[i * N + i] = 1;
+    return a;
+}
+
+/* A row that fails is named by its number in the matrix, also where it is not the first triangle's, and in any order.
+ */
+static void the_row_that_fails_is_named(void **state)
+{
+    enum { N = 100, BAD = 70 };
+    static double b[N], error[N];
+    static float w[N];
+    int32_t order[N];
+    (void)state;
+    double *a = identity(N);
+    a[BAD * N + BAD] = -1;
+    for (int i = 0; i < N; i++)
+        order[i] = N - 1 - i;
+    pol_solve_spd_args solve = {.N = N, .M = 1, .a = a, .b = b};
+    pol_obs_sweep_args sweep_args = {
+        .n_units = N, .unit = 1, .C = 1, .block = 1, .h = a, .w = w, .ordered = true, .order = order, .error = error};
+    assert_fails(ctx, pol_solve_spd(device, &solve), POL_ENUMERIC, "solve_spd: row 70: with a damping of 0");
+    assert_fails(ctx, pol_obs_sweep(device, &sweep_args), POL_ENUMERIC, "obs_sweep: row 70: with a damping of 0");
+    free(a);
+}
+
+/* Two rows that differ in the last bits go together: the inverse has a pivot for them, but for rounding not for both.
+ */
+static void the_unit_that_fails_is_named(void **state)
+{
+    enum { N = 40, ONE = 17, OTHER = 31 };
+    static float w[N];
+    int failures = 0;
+    (void)state;
+    for (int i = 0; i < N; i++)
+        w[i] = i == ONE || i == OTHER ? 1e-3f : 1;
+    for (int bits = 1; bits < 100; bits++) {
+        int32_t order[N];
+        double error[N], *h = identity(N);
+        h[OTHER * N + ONE] = 1;
+        h[OTHER * N + OTHER] = 1 + bits * 0x1p-52;
+        pol_obs_sweep_args a = {
+            .n_units = N, .unit = 1, .C = 1, .block = 2, .h = h, .w = w, .order = order, .error = error};
+        if (pol_obs_sweep(device, &a) != POL_OK) {
+            const char *text = pol_error_text(ctx);
+            failures++;
+            if ((!strstr(text, "unit 17: ") && !strstr(text, "unit 31: ")) || !strstr(text, "after 0 removals"))
+                fail_msg("%s", text);
+        }
+        free(h);
+    }
+    assert_true(failures > 0);
+}
+
+/* The inverse is I + u u^T + w w^T. A vector of ones finds w's columns; u's, which have both signs and four times the
+ * sum, are found only by their signs. */
+static void a_condition_is_searched_for_by_signs(void **state)
+{
+    enum { N = 50, OF_W = 10, OF_U = N - OF_W };
+    double *a = identity(N), b[N] = {0};
+    (void)state;
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j <= i; j++) {
+            const int sign = (i > OF_W && i / 2 % 2 ? -1 : 1) * (j > OF_W && j / 2 % 2 ? -1 : 1); /* their sum: 2 */
+            if (i < OF_W)
+                a[i * N + j] -= 1.0 / (1 + OF_W);
+            else if (j >= OF_W)
+                a[i * N + j] -= (double)sign / (1 + OF_U);
+        }
+    pol_solve_spd_args args = {.N = N, .M = 1, .a = a, .b = b};
+    assert_ok(ctx, pol_solve_spd(device, &args));
+    const double norm = 1 + (double)(OF_U - 2) / (1 + OF_U);
+    assert_near(args.condition, norm * (1 + OF_U), 1e-9);
+    free(a);
+}
+
 /* The call says what it wants and what there is; what comes after it is as before. */
 static void memory_runs_out(void **state)
 {
@@ -196,9 +277,14 @@ static void memory_runs_out(void **state)
     const int64_t n = (int64_t)(device->info.memory_bytes / sizeof(float)) - (1 << 19);
     assert_ok(ctx, pol_buf_new(device, POL_F32, n, &most));
     pol_solve_spd_args args = {.N = N, .M = M, .a = a, .b = b};
-    assert_fails(ctx, pol_solve_spd(device, &args), POL_ENOMEM,
-                 "cuda: solve_spd takes 4491264 bytes of the device besides what the run has, and ");
-    assert_non_null(strstr(pol_error_text(ctx), "are free: cudaMalloc: cudaErrorMemoryAllocation (2)"));
+    size_t available, total;
+    char text[160];
+    assert_int_equal(cudaMemGetInfo(&available, &total), cudaSuccess);
+    snprintf(text, sizeof text,
+             "cuda: solve_spd takes 4491264 bytes of the device besides what the run has, and %zu "
+             "are free: cudaMalloc: cudaErrorMemoryAllocation (2)",
+             available);
+    assert_fails(ctx, pol_solve_spd(device, &args), POL_ENOMEM, text);
     pol_buf_free(device, most);
     b[5] = 3;
     assert_ok(ctx, pol_solve_spd(device, &args));
@@ -234,6 +320,9 @@ int main(void)
         cmocka_unit_test(the_sweep_is_the_hosts),
         cmocka_unit_test(the_solution_is_the_hosts),
         cmocka_unit_test(any_order_gives_the_same_bits),
+        cmocka_unit_test(the_row_that_fails_is_named),
+        cmocka_unit_test(the_unit_that_fails_is_named),
+        cmocka_unit_test(a_condition_is_searched_for_by_signs),
         cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
