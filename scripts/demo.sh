@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Prunes a real model from end to end: installs what is missing, builds, fetches SmolLM2-135M-Instruct and a book, learns which fifth of
-# the model to remove, and writes the pruned model out.
+# Prunes a real model from end to end: installs what is missing, builds, fetches SmolLM2-135M-Instruct and a book, learns how much of each
+# layer to remove, repairs the weights that stay, and writes the pruned model out.
 #
 #   scripts/demo.sh [--long]
 #
-#   --long  goes on from that result with many more forward passes; interrupted with Ctrl-C, the same command goes on where it stopped
+#   --long  many more forward passes, and more text for the repair; interrupted with Ctrl-C, the same command goes on where it stopped
 #
 # Downloads are kept in $POLLARD_CACHE_DIR (~/.cache/pollard if not set); a second run downloads nothing. Results are in build/demo.
 . "$(dirname "$0")/lib.sh"
 . "$root/scripts/smollm2.sh"
 
 keep=0.8
-passes=2000
+passes=300
+sequences=160 # for the repair: 13 tokens for each column of the widest matrix
 run=$root/build/demo/run
 case ${1:-} in
 --long)
-    passes=20000
+    passes=3000
+    sequences=512
     run=$root/build/demo/run-long
     ;;
 '') ;;
@@ -63,18 +65,13 @@ say "held out:    $held_out ($(wc -w <"$held_out") words)"
 options=()
 if [ "${1:-}" = --long ]; then
     options+=(--resume) # starts a run that is not there
-    short=$root/build/demo/run
-    if [ -f "$short/mask.json" ]; then
-        say "from the probabilities that $short learnt"
-        options+=(--init "$short")
-    fi
     if [ -f "$run/run.json" ]; then say "going on with $run (remove it to start anew)"; fi
 else
     rm -rf "$run"
 fi
 mkdir -p "$(dirname "$run")"
-say "pruning: $keep of the heads and of the channels stay; $passes forward passes to learn which"
-"$pollard" prune "$model" --data "$calibration" --keep $keep --method units --passes $passes --eval "$held_out" --out "$run" "${options[@]}"
+say "pruning: $keep of the heads and of the channels stay; $passes forward passes to learn how many in which layer"
+"$pollard" prune "$model" --data "$calibration" --keep $keep --passes $passes --repair-sequences $sequences --eval "$held_out" --out "$run" "${options[@]}"
 
 for format in zeros hf; do
     rm -rf "$run-$format"
@@ -83,7 +80,7 @@ done
 
 cat <<END
 
-The run:            $run (run.json, mask.json, log.jsonl)
+The run:            $run (run.json, mask.json, repaired.safetensors, log.jsonl)
 The pruned model:   $run-zeros (same shapes, pruned weights zero: loads in Hugging Face transformers)
                     $run-hf (pruned weights gone: $(du -sh "$run-hf" | cut -f 1) instead of $(du -sh "$run-zeros" | cut -f 1); for Pollard itself)
 Look at it:         $pollard inspect $run
