@@ -229,17 +229,11 @@ pol_status download_later_cuda(pol_backend *be, const pol_buf *src, int64_t at, 
     return cu_used(c, from);
 }
 
-/* Waits for them too. Where that fails nothing is left that would arrive later. */
+/* Waits for them too. Where it fails none is left that would arrive later: all but the last piece have by then. */
 static pol_status fetch_now(cu *c, pol_dtype dtype, const void *src, void *dst, int64_t n)
 {
-    cu_staging *s = c->staging;
-    const pol_status status = fetch(c, dtype, src, dst, n);
-    if (status == POL_OK)
-        return settle(c, "download");
-    const uintptr_t first = (uintptr_t)dst, bytes = (uintptr_t)n * HOST_SIZE;
-    while (s->n_arrivals && (uintptr_t)s->arrivals[s->n_arrivals - 1].to - first < bytes)
-        s->n_arrivals--;
-    return status;
+    POL_TRY(fetch(c, dtype, src, dst, n));
+    return settle(c, "download");
 }
 
 pol_status download_cuda(pol_backend *be, const pol_buf *src, int64_t at, void *dst, int64_t n)
