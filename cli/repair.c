@@ -89,7 +89,7 @@ static void print_plan(const pol_repair_plan *p)
 {
     char a[32], b[32], device[CLI_DEVICE_BYTES], visits[CLI_DEVICE_BYTES];
     const pol_memory *m = &p->memory;
-    const double on_device = (double)m->weight_bytes + (double)m->activation_bytes;
+    const double on_device = (double)m->weight_bytes + (double)m->activation_bytes + (double)m->repair_bytes;
     const double host = (double)m->host_bytes + (double)m->pinned_bytes;
     printf("plan    device     %s\n", cli_device(device, &p->device));
     printf("        weights    in %s\n", p->weights);

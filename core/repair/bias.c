@@ -6,6 +6,7 @@ pol_status pol_bias_block(pol_repair_work *w, const pol_repair_block *k, pol_rep
 {
     const pol_buf *old = k->kind == POL_UNIT_GROUP ? k->w.b_o : k->w.b_down;
     const int64_t C = w->c->hidden;
+    const double tokens = (double)(w->dense.n * w->dense.S);
     float *bias = w->rows;
     for (int64_t j = 0; j < C; j++)
         bias[j] = 0;
@@ -14,7 +15,7 @@ pol_status pol_bias_block(pol_repair_work *w, const pol_repair_block *k, pol_rep
     for (int64_t j = 0; j < C; j++) {
         double sum = bias[j];
         for (int64_t i = k->columns; i < k->all; i++) /* the removed units lie behind the kept ones */
-            sum += w->mean[i] * (double)w->original[i * C + j];
+            sum += w->sum[i] / tokens * (double)w->original[i * C + j];
         bias[j] = (float)sum;
     }
     return pol_repaired_file_add_bias(way->file, bias);

@@ -21,6 +21,8 @@ int64_t pol_repair_sequences(const pol_config *c, const pol_units *u, const uint
     return pol_max_i64(LEAST_SEQUENCES, (TOKENS_A_COLUMN * pol_widest_input(&left, BOTH_KINDS) + S - 1) / S);
 }
 
+static bool is_ridge(const pol_repair_work *w) { return w->job->o.kind == POL_REPAIR_RIDGE; }
+
 static int64_t count_targets(const pol_repair_settings *o)
 {
     int64_t n = 0;
@@ -28,6 +30,8 @@ static int64_t count_targets(const pol_repair_settings *o)
         n += o->targets >> t & 1;
     return n;
 }
+
+int64_t pol_repair_passes(const pol_repair_settings *o, int64_t n) { return n * (1 + 3 * count_targets(o)); }
 
 /* Of the sums, and of what is solved. */
 static int64_t most_columns(const pol_config *c, const pol_repair_settings *o)
@@ -49,17 +53,26 @@ uint64_t pol_repair_host_bytes(const pol_config *c, const pol_repair_settings *o
     const bool ridge = o->kind == POL_REPAIR_RIDGE, refit = ridge && o->refit_inputs > 0;
     const uint64_t N = (uint64_t)most_columns(c, o), C = (uint64_t)c->hidden, ways = (uint64_t)count_targets(o);
     const uint64_t streams = 1 + (ridge ? ways + 2 : 0) + (refit ? 1 : 0);
-    const uint64_t sums = ridge ? N * (N + C) * sizeof(double) : N * sizeof(double);
+    const uint64_t sums = ((ridge ? N + C : 0) + 1) * N * sizeof(double);
     const uint64_t first = refit ? (2 * ways + 1) * (uint64_t)first_values(c) * sizeof(float) : 0;
     /* Rows of the model, of a way, and the tensor that each file makes of them. */
     const uint64_t rows = (2 + ways) * N * C * sizeof(float);
     return streams * pol_streams_bytes(c, n, S) + sums + first + rows;
 }
 
+/* Of output biases where there are none yet: at most one a block. */
+static uint64_t bias_bytes(const pol_config *c, const pol_backend *be)
+{
+    uint64_t n = 0;
+    for (int32_t l = 0; l < c->n_layers; l++)
+        n += (uint64_t)(c->layers[l].n_groups && !c->o_bias) + (uint64_t)(c->layers[l].ffn && !c->mlp_bias);
+    return n * pol_buf_bytes(be, POL_F32, c->hidden);
+}
+
 uint64_t pol_repair_device_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens, const pol_repair_settings *o)
 {
     if (o->kind != POL_REPAIR_RIDGE)
-        return 0;
+        return o->kind == POL_REPAIR_BIAS ? bias_bytes(c, be) : 0;
     const uint64_t sums = pol_gram_bytes(be, max_tokens, most_columns(c, o), c->hidden);
     const uint64_t refit = o->refit_inputs > 0 ? pol_refit_device_bytes(c, be, max_tokens) : 0;
     uint64_t all;
@@ -187,12 +200,10 @@ static pol_status new_work(pol_repair_work *w)
     POL_TRY(pol_streams_begin(j->f, j->cal, &w->dense));
     w->rows = pol_alloc_array(w->ctx, N * C, sizeof *w->rows);
     w->original = pol_alloc_array(w->ctx, N * C, sizeof *w->original);
-    if (!w->rows || !w->original)
+    w->sum = pol_alloc_array(w->ctx, N, sizeof *w->sum);
+    if (!w->rows || !w->original || !w->sum)
         return POL_ENOMEM;
-    if (j->o.kind == POL_REPAIR_RIDGE)
-        return new_ridge(w);
-    w->mean = pol_alloc_array(w->ctx, N, sizeof *w->mean);
-    return w->mean ? POL_OK : POL_ENOMEM;
+    return is_ridge(w) ? new_ridge(w) : POL_OK;
 }
 
 static void free_work(pol_repair_work *w)
@@ -205,7 +216,7 @@ static void free_work(pol_repair_work *w)
         pol_repaired_file_leave(w->way[i].file);
         pol_free(w->ctx, w->way[i].first);
     }
-    void *const blocks[] = {w->whole, w->a, w->b, w->rows, w->original, w->first_original, w->mean};
+    void *const blocks[] = {w->whole, w->a, w->b, w->rows, w->original, w->first_original, w->sum};
     for (size_t i = 0; i < POL_COUNT(blocks); i++)
         pol_free(w->ctx, blocks[i]);
     pol_gram_free(&w->sums);
@@ -238,19 +249,15 @@ static pol_status read_original(pol_repair_work *w, pol_repair_block *k)
                              : POL_OK;
 }
 
-/* The dense stream, and on the way the mean of what enters the last matrix, where that is wanted. */
+/* The dense stream; for BIAS, sums on the way. */
 static pol_status advance_dense(pol_repair_work *w, const pol_repair_block *k)
 {
-    const int64_t n = w->dense.n * w->dense.S;
+    const pol_tap tap = {.sum = w->sum};
     if (w->before.x)
-        memcpy(w->before.x, w->dense.x, (size_t)(n * w->dense.C) * sizeof *w->dense.x);
-    for (int64_t i = 0; w->mean && i < k->all; i++)
-        w->mean[i] = 0;
+        memcpy(w->before.x, w->dense.x, (size_t)(w->dense.n * w->dense.S * w->dense.C) * sizeof *w->dense.x);
+    memset(w->sum, 0, (size_t)k->all * sizeof *w->sum);
     POL_TRY(pol_model_set_lengths(w->m, w->whole, NULL));
-    POL_TRY(pol_streams_block(&w->dense, k->layer, k->kind, w->mean ? &(pol_tap){.sum = w->mean} : NULL, NULL, true));
-    for (int64_t i = 0; w->mean && i < k->all; i++)
-        w->mean[i] /= (double)n;
-    return POL_OK;
+    return pol_streams_block(&w->dense, k->layer, k->kind, is_ridge(w) ? NULL : &tap, NULL, true);
 }
 
 static pol_status repair_block(pol_repair_work *w, int32_t layer, pol_unit_kind kind)
@@ -262,7 +269,7 @@ static pol_status repair_block(pol_repair_work *w, int32_t layer, pol_unit_kind 
     if (!k.kept)
         return POL_OK;
     POL_TRY(read_original(w, &k));
-    if (w->mean)
+    if (!is_ridge(w))
         return layer < w->done ? POL_OK : pol_bias_block(w, &k, &w->way[0]);
     for (int i = 0; i < w->n_ways; i++)
         POL_TRY(pol_ridge_block(w, &k, &w->way[i]));
@@ -293,22 +300,31 @@ static pol_status finish_files(pol_repair_work *w)
     return POL_OK;
 }
 
+enum { LEAST_TOKENS = 4 }; /* a column, as of pol_check_tokens() */
+
+pol_status pol_repair_check_tokens(pol_context *ctx, const pol_config *left, const pol_repair_settings *o,
+                                   int64_t tokens)
+{
+    if (o->kind != POL_REPAIR_RIDGE)
+        return POL_OK;
+    if (o->refit_inputs > 0 && tokens / LEAST_TOKENS < left->hidden)
+        return pol_fail(ctx, POL_ELIMIT, "repair: %lld tokens for a re-fit of %d inputs: it takes at least %d each",
+                        (long long)tokens, left->hidden, LEAST_TOKENS);
+    const bool enough = tokens / LEAST_TOKENS >= pol_widest_input(left, BOTH_KINDS);
+    return enough ? POL_OK : pol_check_tokens(ctx, left, BOTH_KINDS, tokens);
+}
+
 static pol_status check_tokens(const pol_repair_work *w)
 {
-    const pol_repair_job *j = w->job;
-    const int64_t tokens = j->cal->n * j->cal->seq_len;
-    if (j->o.kind != POL_REPAIR_RIDGE)
-        return POL_OK;
-    if (j->o.refit_inputs > 0 && tokens / 4 < w->c->hidden)
-        return pol_fail(w->ctx, POL_ELIMIT, "repair: %lld tokens for a re-fit of %d inputs: it takes at least 4 each",
-                        (long long)tokens, w->c->hidden);
-    return pol_check_tokens(w->ctx, &w->left, BOTH_KINDS, tokens);
+    const int64_t tokens = w->job->cal->n * w->job->cal->seq_len;
+    POL_TRY(pol_repair_check_tokens(w->ctx, &w->left, &w->job->o, tokens));
+    return is_ridge(w) ? pol_check_tokens(w->ctx, &w->left, BOTH_KINDS, tokens) : POL_OK; /* which may warn */
 }
 
 /* What passed through all layers: the dense stream once, a way's three times. */
 static int64_t forward_sequences(const pol_repair_work *w)
 {
-    return w->n_ways ? w->job->cal->n * (w->mean ? 1 : 1 + 3 * w->n_ways) : 0;
+    return w->n_ways ? w->job->cal->n * (is_ridge(w) ? 1 + 3 * w->n_ways : 1) : 0;
 }
 
 pol_status pol_repair_run(const pol_repair_job *j, int64_t *sequences)

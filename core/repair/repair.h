@@ -32,10 +32,20 @@ typedef struct pol_repair_job {
  * than no repair does, or has no solution, is left out with a warning. Condition numbers go to the log. */
 pol_status pol_repair_run(const pol_repair_job *j, int64_t *sequences);
 
+/* POL_ELIMIT where so many tokens are too few for the blocks of `left`, what the mask leaves, as in pol_repair_run():
+ * for who wants to know it before there is work. */
+pol_status pol_repair_check_tokens(pol_context *ctx, const pol_config *left, const pol_repair_settings *o,
+                                   int64_t tokens);
+
+/* Forward sequences that a repair by n sequences takes, if no part of it is there: the dense stream once, a ridge's
+ * three times. */
+int64_t pol_repair_passes(const pol_repair_settings *o, int64_t n);
+
 /* settings->sequences where it is POL_AUTO, for sequences of S tokens. */
 int64_t pol_repair_sequences(const pol_config *c, const pol_units *u, const uint8_t *mask, int64_t S);
 
-/* Host bytes that it takes besides the model: streams and matrices; and device bytes besides the forward pass. */
+/* Host bytes that it takes besides the model: streams and matrices; and device bytes besides the forward pass, with
+ * those of biases that are applied later. */
 uint64_t pol_repair_host_bytes(const pol_config *c, const pol_repair_settings *o, int64_t n, int64_t S);
 uint64_t pol_repair_device_bytes(const pol_config *c, pol_backend *be, int64_t max_tokens,
                                  const pol_repair_settings *o);

@@ -45,29 +45,35 @@ static pol_status set_aim(pol_repair_work *w, const pol_repair_block *k, const p
     return POL_OK;
 }
 
-/* sign * the block's output bias onto every token of the aim. */
-static pol_status shift_aim(pol_repair_work *w, const pol_repair_block *k, float sign)
+static const pol_buf *output_bias(const pol_repair_block *k)
 {
-    const pol_buf *bias = k->kind == POL_UNIT_GROUP ? k->w.b_o : k->w.b_down;
-    const int64_t C = w->c->hidden;
-    if (!bias)
-        return POL_OK;
-    POL_TRY(pol_download(w->m->be, bias, 0, w->rows, C));
-    for (int64_t i = 0; i < stream_values(&w->aim); i++)
-        w->aim.x[i] += sign * w->rows[i % C];
-    return POL_OK;
+    return k->kind == POL_UNIT_GROUP ? k->w.b_o : k->w.b_down;
 }
 
-/* One masked pass: the products into w->sums, and w->bare. */
+/* One masked pass: the products X^T X and X^T (aim - x) into w->sums, and w->bare. Of a block with an output bias the
+ * column sums of X, too. */
 static pol_status look(pol_repair_work *w, const pol_repair_block *k, const pol_repair_way *way)
 {
     const int64_t width = k->kind == POL_UNIT_CHANNEL ? pol_padded(w->m->be, k->columns) : k->columns;
+    const pol_tap tap = {.sum = output_bias(k) ? w->sum : NULL, .gram = &w->sums};
     copy_stream(&w->bare, &way->x);
+    memset(w->sum, 0, (size_t)k->columns * sizeof *w->sum);
     POL_TRY(pol_model_set_lengths(w->m, w->masked, NULL));
     POL_TRY(pol_gram_reset(&w->sums, width, true));
-    POL_TRY(shift_aim(w, k, -1));
-    POL_TRY(pol_streams_block(&w->bare, k->layer, k->kind, &(pol_tap){.gram = &w->sums}, &w->aim, true));
-    return shift_aim(w, k, 1);
+    return pol_streams_block(&w->bare, k->layer, k->kind, &tap, &w->aim, true);
+}
+
+/* Takes the output bias off Y in w->b = X^T Y: every token has it. */
+static pol_status take_bias_off(pol_repair_work *w, const pol_repair_block *k)
+{
+    const int64_t C = w->c->hidden;
+    if (!output_bias(k))
+        return POL_OK;
+    POL_TRY(pol_download(w->m->be, output_bias(k), 0, w->rows, C));
+    for (int64_t i = 0; i < k->columns; i++)
+        for (int64_t j = 0; j < C; j++)
+            w->b[i * C + j] -= w->sum[i] * (double)w->rows[j];
+    return POL_OK;
 }
 
 /* w->rows from the sums. *solved is false where there is no solution; *condition is 0 where there is nothing to solve,
@@ -77,6 +83,7 @@ static pol_status solve(pol_repair_work *w, const pol_repair_block *k, bool *sol
     const int64_t n = k->columns, C = w->c->hidden;
     double trace = 0;
     POL_TRY(pol_gram_read(&w->sums, n, w->a, w->b));
+    POL_TRY(take_bias_off(w, k));
     for (int64_t i = 0; i < n; i++)
         trace += w->a[i * n + i];
     const double l = w->job->o.damping * trace / (double)n;
@@ -112,32 +119,46 @@ static void go_without(pol_repair_work *w, const pol_repair_block *k, pol_repair
     memcpy(w->rows, w->original, (size_t)(k->columns * w->c->hidden) * sizeof *w->rows);
 }
 
+static void say_why_not(const pol_repair_work *w, const pol_repair_block *k, const pol_repair_way *way, bool solved,
+                        double condition)
+{
+    pol_log(w->ctx, POL_LOG_WARN, "layer %d, %s, target %s: %s (condition number %.3g): the block stays as it is",
+            k->layer, pol_unit_kind_name(k->kind), pol_repair_target_names[way->target],
+            solved ? "repaired rows do worse than the old ones" : "no repair can be solved for", condition);
+}
+
+/* Squared distances to the aim: from the stream before the block, without repair, with it. */
+typedef struct distances {
+    double all, before, after;
+} distances;
+
 static pol_status mend(pol_repair_work *w, const pol_repair_block *k, pol_repair_way *way)
 {
-    const char *what = pol_unit_kind_name(k->kind), *target = pol_repair_target_names[way->target];
     bool solved;
-    double condition, after = 0;
+    double condition;
     POL_TRY(set_aim(w, k, way));
     POL_TRY(look(w, k, way));
-    const double before = distance(&w->aim, &w->bare), all = distance(&w->aim, &way->x);
-    if (!(before < HUGE_VAL))
+    distances d = {.all = distance(&w->aim, &way->x), .before = distance(&w->aim, &w->bare)};
+    if (!(d.before < HUGE_VAL))
         return pol_fail(w->ctx, POL_ENUMERIC, "repair: layer %d, %s, target %s: the stream is not finite", k->layer,
-                        what, target);
+                        pol_unit_kind_name(k->kind), pol_repair_target_names[way->target]);
+    if (d.before == 0) { /* as whole blocks are before anything has been removed */
+        go_without(w, k, way);
+        return POL_OK;
+    }
     POL_TRY(solve(w, k, &solved, &condition));
     if (solved) {
         POL_TRY(advance(w, k, way));
-        after = distance(&w->aim, &way->x);
+        d.after = distance(&w->aim, &way->x);
     }
-    const bool taken = solved && after <= before;
-    pol_log(
-        w->ctx, POL_LOG_DEBUG,
-        "repair layer=%d %s target=%s columns=%lld condition=%.3g error without=%.4g with=%.4g of what the block adds",
-        k->layer, what, target, (long long)k->columns, condition, before / all, after / all);
-    if (taken)
+    pol_log(w->ctx, POL_LOG_DEBUG,
+            "repair layer=%d %s target=%s columns=%lld condition=%.3g error of what the block adds: without=%.4g "
+            "with=%.4g",
+            k->layer, pol_unit_kind_name(k->kind), pol_repair_target_names[way->target], (long long)k->columns,
+            condition, d.before / d.all, d.after / d.all);
+    if (solved && d.after <= d.before)
         return POL_OK;
-    pol_log(w->ctx, POL_LOG_WARN, "layer %d, %s, target %s: %s (condition number %.3g): the block stays as it is",
-            k->layer, what, target, solved ? "repaired rows do worse than the old ones" : "no repair can be solved for",
-            condition);
+    say_why_not(w, k, way, solved, condition);
     go_without(w, k, way);
     return POL_OK;
 }

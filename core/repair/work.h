@@ -37,7 +37,7 @@ typedef struct pol_repair_work {
     double *a, *b;          /* [columns, columns], [columns, C] */
     float *rows, *original; /* [columns, C] last matrix of the block: of a way, the dense model's */
     float *first_original;  /* first matrix, dense; re-fit alone */
-    double *mean;           /* [columns] of what enters the last matrix; BIAS alone */
+    double *sum;            /* [columns] over tokens, of what enters the last matrix */
     pol_buf *x, *y, *z;     /* [max_tokens, C] twice, [C, C]; and what a product of them needs; re-fit alone */
     pol_buf *scratch;
 } pol_repair_work;
@@ -57,7 +57,7 @@ typedef struct pol_repair_block {
 pol_status pol_ridge_block(pol_repair_work *w, const pol_repair_block *k, pol_repair_way *way);
 /* way->first from its stream and the dense one before the block. */
 pol_status pol_refit_block(pol_repair_work *w, const pol_repair_block *k, pol_repair_way *way);
-/* From w->mean, which is of all columns. */
+/* From w->sum, which is the dense model's, of all columns. */
 pol_status pol_bias_block(pol_repair_work *w, const pol_repair_block *k, pol_repair_way *way);
 
 /* Room that re-fits need on the device, made or counted. */

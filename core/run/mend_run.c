@@ -78,7 +78,12 @@ static pol_status open_target(pol_mending *w)
     t->s = pol_alloc_array(w->ctx, t->units->n, sizeof *t->s);
     if (!t->mask || !t->s)
         return POL_ENOMEM;
-    return pol_mask_read(w->ctx, w->o.mask, t->units, &t->granularity, t->mask, t->s);
+    POL_TRY(pol_mask_read(w->ctx, w->o.mask, t->units, &t->granularity, t->mask, NULL));
+    /* Who made the mask by other means has no probabilities. */
+    if (pol_mask_read(w->ctx, w->o.mask, t->units, &t->granularity, t->mask, t->s) < 0)
+        for (int64_t i = 0; i < t->units->n; i++)
+            t->s[i] = t->mask[i];
+    return POL_OK;
 }
 
 /* No more of the text is read than is used: what is looked at, and behind it what is held out. */
@@ -138,14 +143,7 @@ static pol_status plan_memory(pol_mending *w)
     return POL_OK;
 }
 
-static int64_t widest_kept(const pol_mending *w)
-{
-    pol_config left;
-    pol_target_config(&w->target, &left);
-    return pol_widest_input(&left, 1u << POL_UNIT_GROUP | 1u << POL_UNIT_CHANNEL);
-}
-
-static void tell_plan(const pol_mending *w)
+static void tell_plan(const pol_mending *w, const pol_config *left)
 {
     const pol_repair_settings *o = &w->o.repair;
     int64_t ways = o->kind == POL_REPAIR_BIAS;
@@ -159,7 +157,7 @@ static void tell_plan(const pol_mending *w)
                                .held_out = w->o.held_out,
                                .eval_chunks = w->eval.n,
                                .seq_len = w->text.seq_len,
-                               .columns = widest_kept(w),
+                               .columns = pol_widest_input(left, 1u << POL_UNIT_GROUP | 1u << POL_UNIT_CHANNEL),
                                .passes = passes * w->looked_at + (ways + 2) * w->o.held_out + 3 * w->eval.n};
     if (w->watch && w->watch->plan)
         w->watch->plan(w->watch->user, &p);
@@ -167,14 +165,17 @@ static void tell_plan(const pol_mending *w)
 
 static pol_status prepare(pol_mending *w)
 {
+    pol_config left;
     POL_TRY(check(w));
     POL_TRY(open_target(w));
     POL_TRY(read_text(w));
+    pol_target_config(&w->target, &left);
+    POL_TRY(pol_repair_check_tokens(w->ctx, &left, &w->o.repair, w->looked_at * w->text.seq_len));
     POL_TRY(open_devices(w));
     POL_TRY(plan_memory(w));
     POL_TRY(pol_run_folder_open(w->ctx, w->o.run, w->o.resume || !w->o.mask, &w->folder));
     POL_TRY(pol_mending_record(w));
-    tell_plan(w);
+    tell_plan(w, &left);
     return POL_OK;
 }
 
@@ -250,7 +251,7 @@ static pol_status mend(pol_mending *w)
                               .user = w};
     stage(w, "repair");
     w->begun = true;
-    POL_TRY(pol_mend(&job, &w->result->repair));
+    POL_TRY(pol_mend(&job, NULL, &w->result->repair));
     w->result->sequences[POL_PURPOSE_REPAIR] += w->result->repair.passes;
     return POL_OK;
 }

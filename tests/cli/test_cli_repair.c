@@ -2,6 +2,7 @@
  */
 #include <math.h>
 
+#include "core/base/endian.h"
 #include "stopping.h"
 
 #define PRUNE                                                                                               \
@@ -142,7 +143,7 @@ static void a_mask_is_repaired(void **state)
     assert_says(t->err, "without 'settings'");
 }
 
-/* A stop at each layer, by a file that may not grow any further than that layer. */
+/* Wherever it is stopped, the rest gives the same. */
 static void stopped_and_resumed(void **state)
 {
     cli *t = *state;
@@ -171,15 +172,46 @@ static void stopped_and_resumed(void **state)
         assert_false(there(t, "run/repaired-half.safetensors.part"));
         assert_int_equal(unlink(path(t, "run/repaired.safetensors")), 0);
     }
-    /* A disk that is full is a failure; what was written stays, and serves once there is room. */
-    t->file_limit = 60000;
-    assert_call(t, 3, REPAIR "--quiet");
-    assert_says(t->err, "repaired-half.safetensors");
-    t->file_limit = 0;
-    assert_false(there(t, "run/repaired.safetensors"));
-    assert_call(t, 0, REPAIR "--quiet --resume");
-    assert_ok(t->ctx, pol_file_hash(t->ctx, path(t, "run/repaired.safetensors"), got));
-    assert_string_equal(got, want);
+}
+
+/* A disk that is full is a failure; what was written stays, and serves once there is room: with --resume alone. */
+static void full_disk(void **state)
+{
+    cli *t = *state;
+    size_t n;
+    assert_call(t, 0, PRUNE "@/run");
+    assert_call(t, 0, REPAIR "--quiet --target half");
+    char *whole_file = slurp(path(t, "run/repaired.safetensors"), &n), want[33], got[33];
+    assert_ok(t->ctx, pol_file_hash(t->ctx, path(t, "run/repaired.safetensors"), want));
+    const uint64_t data = 8 + pol_get_u64le((const uint8_t *)whole_file);
+    free(whole_file);
+    for (int resume = 0; resume < 2; resume++) {
+        assert_int_equal(unlink(path(t, "run/repaired.safetensors")), 0);
+        t->file_limit = n * 9 / 10; /* three of four layers */
+        assert_call(t, 3, REPAIR "--quiet --target half");
+        assert_says(t->err, "repaired-half.safetensors");
+        t->file_limit = 0;
+        assert_false(there(t, "run/repaired.safetensors"));
+        json_t *run = load_json(t, "run/run.json");
+        assert_string_equal(text(at(run, "repair"), "status"), "failed");
+        json_decref(run);
+        char *part = slurp(path(t, "run/repaired-half.safetensors.part"), &n);
+        part[data] ^= 1; /* the first value's last digit tells whether it has been computed again */
+        spill(t, "run/repaired-half.safetensors.part", part, n);
+        free(part);
+        assert_call(t, 0, resume ? REPAIR "--quiet --target half --resume" : REPAIR "--quiet --target half");
+        assert_ok(t->ctx, pol_file_hash(t->ctx, path(t, "run/repaired.safetensors"), got));
+        assert_int_equal(!strcmp(got, want), !resume);
+        free(slurp(path(t, "run/repaired.safetensors"), &n));
+    }
+    /* One that has ended is not done again. */
+    struct stat before, after;
+    assert_int_equal(stat(path(t, "run/repaired.safetensors"), &before), 0);
+    json_t *j = call_json(t, REPAIR "--target half --resume --json");
+    assert_int_equal(stat(path(t, "run/repaired.safetensors"), &after), 0);
+    assert_true(before.st_ino == after.st_ino && before.st_mtime == after.st_mtime);
+    assert_true(num(at(j, "held_out_nll"), "half") < num(j, "masked_held_out_nll"));
+    json_decref(j);
 }
 
 static void what_is_refused(void **state)
@@ -234,6 +266,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_gain_no_repair, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_mask_is_repaired, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(stopped_and_resumed, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(full_disk, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(what_is_refused, cli_setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,6 +218,56 @@ static void test_useless_solutions(void **state)
     unload_fixture(f);
 }
 
+/* Where nothing goes there is nothing to repair, and nothing to warn of. */
+static void test_nothing_removed(void **state)
+{
+    static const char *const models[] = {"llama-gqa-tied", "llama-linear-bias"};
+    fixture *f = *state;
+    for (size_t i = 0; i < 2 * POL_COUNT(models); i++) {
+        double dense[B], repaired[B];
+        load_fixture(f, models[i / 2]);
+        memset(f->mask, 1, (size_t)f->m.units->n);
+        pol_repair_job j = job_of(f, POL_REPAIR_RIDGE);
+        j.identity[0] = (char)('a' + i);
+        j.o.refit_inputs = i % 2 ? 0.5 : 0;
+        assert_ok(f->ctx, pol_repair_run(&j, NULL));
+        assert_int_equal(f->warnings, 0);
+        pol_repaired *r = open_repaired(f, "half");
+        assert_ok(f->ctx, pol_forward_nll(f->m.forward, f->ids, B, S, NULL, dense));
+        assert_ok(f->ctx, pol_repaired_apply(r, f->m.model));
+        assert_ok(f->ctx, pol_forward_nll(f->m.forward, f->ids, B, S, NULL, repaired));
+        assert_memory_equal(dense, repaired, sizeof dense);
+        pol_repaired_close(r);
+        unload_fixture(f);
+    }
+}
+
+/* What is said to be needed of the device, to the byte. */
+static void test_device_bytes(void **state)
+{
+    fixture *f = *state;
+    for (int i = 0; i < 3; i++) {
+        load_fixture(f, MODEL);
+        pol_repair_job j = job_of(f, i < 2 ? POL_REPAIR_RIDGE : POL_REPAIR_BIAS);
+        j.identity[0] = (char)('a' + i);
+        j.o.refit_inputs = i == 1 ? 0.5 : 0;
+        const uint64_t before = f->m.be->bytes_in_use;
+        const uint64_t want =
+            pol_repair_device_bytes(pol_model_config(f->m.model), f->m.be, pol_forward_max_tokens(f->m.forward), &j.o);
+        assert_int_equal(f->m.be->bytes_peak, before);
+        assert_ok(f->ctx, pol_repair_run(&j, NULL));
+        assert_int_equal(f->m.be->bytes_peak - before, i < 2 ? want : 0);
+        if (i == 2) { /* an attention block is gone: five of six biases */
+            pol_repaired *r = open_repaired(f, "half");
+            assert_ok(f->ctx, pol_model_set_mask(f->m.model, f->mask));
+            assert_ok(f->ctx, pol_repaired_apply(r, f->m.model));
+            assert_int_equal(f->m.be->bytes_peak - before, want / 6 * 5);
+            pol_repaired_close(r);
+        }
+        unload_fixture(f);
+    }
+}
+
 static void test_too_few_tokens(void **state)
 {
     fixture *f = *state;
@@ -282,6 +332,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_last_layer_is_done_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_useless_solutions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_removed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_device_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_few_tokens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_apply_in_any_order, setup, teardown),
     };
