@@ -11,19 +11,22 @@
 static void print_memory(const pol_plan *p, FILE *out)
 {
     const pol_memory *m = &p->memory;
-    char a[32], b[32], c[32], d[32], visits[CLI_DEVICE_BYTES];
-    const double device = (double)m->weight_bytes + (double)m->activation_bytes;
+    char a[32], b[32], c[32], d[32], repair[64] = "", visits[CLI_DEVICE_BYTES];
+    const double device = (double)m->weight_bytes + (double)m->activation_bytes + (double)m->repair_bytes;
     const double host = (double)m->host_bytes + (double)m->pinned_bytes;
     cli_bytes(b, (double)m->weight_bytes);
     cli_bytes(c, (double)m->activation_bytes);
+    if (m->repair_bytes)
+        snprintf(repair, sizeof repair, ", repair %s%s", cli_bytes(a, (double)m->repair_bytes),
+                 m->level_bytes && !m->levels_resident ? " (levels are read from disk)" : "");
     if (m->shared) {
-        fprintf(out, "        memory     %s: weights %s, activations %s, host data %s\n", cli_bytes(a, device + host),
-                b, c, cli_bytes(d, host));
+        fprintf(out, "        memory     %s: weights %s, activations %s%s, host data %s\n", cli_bytes(a, device + host),
+                b, c, repair, cli_bytes(d, host));
         fprintf(out, "        available  %s\n", cli_bytes(a, (double)m->available_bytes));
         return;
     }
-    fprintf(out, "        memory     %s of %s on %s device: weights %s, activations %s\n", cli_bytes(a, device),
-            cli_bytes(d, (double)m->device_bytes), p->n_devices > 1 ? "each" : "the", b, c);
+    fprintf(out, "        memory     %s of %s on %s device: weights %s, activations %s%s\n", cli_bytes(a, device),
+            cli_bytes(d, (double)m->device_bytes), p->n_devices > 1 ? "each" : "the", b, c, repair);
     if (m->placement.streamed)
         fprintf(out, "        streamed   %s, of %lld in a step\n", cli_visits(visits, m), (long long)p->step_passes);
     fprintf(out, "        host       %s of %s that are available\n", cli_bytes(a, host),
@@ -43,9 +46,12 @@ static void print_plan(const pol_plan *p, FILE *out)
     fprintf(out, "        variables  %lld of %lld units\n", (long long)p->variables, (long long)p->units);
     fprintf(out, "        forward    %lld sequences to learn in %lld steps,\n",
             (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps);
-    fprintf(out, "                   %lld to initialise, %lld to judge, %lld to evaluate; %s tokens in all\n",
-            (long long)p->sequences[POL_PURPOSE_INIT], (long long)p->sequences[POL_PURPOSE_HELD_OUT],
-            (long long)p->sequences[POL_PURPOSE_EVAL], cli_count(b, (double)p->tokens));
+    fprintf(
+        out,
+        "                   %lld to initialise, %lld to repair, %lld to judge, %lld to evaluate; %s tokens in all\n",
+        (long long)p->sequences[POL_PURPOSE_INIT], (long long)p->sequences[POL_PURPOSE_REPAIR],
+        (long long)p->sequences[POL_PURPOSE_HELD_OUT], (long long)p->sequences[POL_PURPOSE_EVAL],
+        cli_count(b, (double)p->tokens));
     fprintf(out, "        time       about %s\n", cli_duration(a, p->seconds));
     if (p->text_assumed)
         fputs("        text       none given (--data): enough is assumed that no sequence is seen twice\n", out);
@@ -70,7 +76,7 @@ static void on_stage(void *user, const char *name) { cli_progress_stage(&((watch
 static void on_progress(void *user, int64_t done, int64_t total)
 {
     cli_progress *p = &((watcher *)user)->progress;
-    cli_progress_line(p, false, "%s: %lld of %lld chunks", p->stage, (long long)done, (long long)total);
+    cli_progress_line(p, false, "%s: %lld of %lld", p->stage, (long long)done, (long long)total);
 }
 
 static void on_step(void *user, const pol_step_report *r, int64_t steps, double tokens_per_second, double seconds_left)

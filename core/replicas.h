@@ -30,7 +30,7 @@ pol_status pol_replicas_open(pol_source *src, pol_backend *const *devices, const
 void pol_replicas_close(pol_replicas *r); /* takes a zeroed one */
 
 pol_status pol_replicas_set_mask(pol_replicas *r, const uint8_t *mask);
-pol_status pol_replicas_set_order(pol_replicas *r, const int32_t *order);
+pol_status pol_replicas_set_order(pol_replicas *r, const int32_t *order); /* NULL: each unit at its own number */
 /* rows [n]: those of each replica's device (pol_levels_rows); NULL: their own. */
 pol_status pol_replicas_set_lengths(pol_replicas *r, const int64_t *length, pol_buf *const *const *rows);
 pol_status pol_replicas_put(pol_replicas *r, int32_t layer, pol_part part, int64_t first, int64_t n,

@@ -264,14 +264,8 @@ static pol_status reload(loader *ld)
 
 pol_status pol_model_reload_last(pol_model *m, pol_source *src)
 {
-    int32_t *own = pol_alloc_array(m->ctx, m->arrangement->size, sizeof *own);
-    if (!own)
-        return POL_ENOMEM;
-    for (int64_t i = 0; i < m->arrangement->size; i++)
-        own[i] = (int32_t)i;
-    const pol_status s = pol_model_set_order(m, own);
-    pol_free(m->ctx, own);
-    return s < 0 ? s : with_loader(src, m, reload);
+    POL_TRY(pol_model_set_order(m, NULL));
+    return with_loader(src, m, reload);
 }
 
 pol_status pol_model_load(pol_source *src, pol_backend *be, const pol_placement *p, pol_model **out)

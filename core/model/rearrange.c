@@ -131,8 +131,23 @@ void pol_model_get_order(const pol_model *m, int32_t *order)
     memcpy(order, m->arrangement->order, (size_t)m->arrangement->size * sizeof *order);
 }
 
+static pol_status set_own_order(pol_model *m)
+{
+    const int64_t n = m->arrangement->size;
+    int32_t *own = pol_alloc_array(m->ctx, n, sizeof *own);
+    if (!own)
+        return POL_ENOMEM;
+    for (int64_t i = 0; i < n; i++)
+        own[i] = (int32_t)i;
+    const pol_status s = pol_model_set_order(m, own);
+    pol_free(m->ctx, own);
+    return s;
+}
+
 pol_status pol_model_set_order(pol_model *m, const int32_t *order)
 {
+    if (!order)
+        return set_own_order(m);
     POL_TRY(pol_model_check_whole(m));
     POL_TRY(pol_arrangement_check(m->arrangement, order));
     moves v = {0};

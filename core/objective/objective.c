@@ -226,20 +226,17 @@ static pol_status prepare_kl(pol_objective *q, const int64_t *index, int64_t fir
 {
     pol_model *m = q->r->of[0].model;
     const int64_t size = pol_model_order_size(m);
-    int32_t *order = pol_alloc_array(q->ctx, size, sizeof *order), *own = pol_alloc_array(q->ctx, size, sizeof *own);
-    pol_status s = order && own ? POL_OK : POL_ENOMEM;
+    int32_t *order = pol_alloc_array(q->ctx, size, sizeof *order);
+    pol_status s = order ? POL_OK : POL_ENOMEM;
     if (s == POL_OK) {
         pol_model_get_order(m, order);
-        for (int64_t i = 0; i < size; i++)
-            own[i] = (int32_t)i;
-        s = pol_model_set_order(m, own);
+        s = pol_model_set_order(m, NULL);
     }
     if (s == POL_OK)
         s = pol_dense_top_add(&q->dense, q->r->of[0].forward, q->in.batch, index, first, n, fn, user);
     if (s == POL_OK)
         s = pol_model_set_order(m, order);
     pol_free(q->ctx, order);
-    pol_free(q->ctx, own);
     return s;
 }
 

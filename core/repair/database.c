@@ -146,6 +146,8 @@ int64_t pol_db_level_for(const pol_db_block *b, int64_t length)
     return i;
 }
 
+int64_t pol_database_done(const pol_database *db) { return db->n_done; }
+
 bool pol_database_whole(const pol_database *db) { return db->n_done == db->n_total; }
 
 const int32_t *pol_database_order(const pol_database *db, int32_t layer, pol_unit_kind kind)

@@ -19,6 +19,9 @@
  * 1] is given by the caller; rising; *n of them, 0 and count included. */
 void pol_database_levels(int64_t count, pol_unit_kind kind, int64_t levels, int64_t align, int64_t *level, int64_t *n);
 
+/* The nested order by a metric, which is finite: units by falling metric, ties to the lower number. */
+pol_status pol_order_by_metric(pol_context *ctx, const float *metric, int64_t n, int32_t *order);
+
 /* Units that a sweep had best remove at a time: one, and of MLPs so wide that this takes minutes a layer, several. */
 int64_t pol_obs_block(pol_unit_kind kind, int64_t count);
 
@@ -26,7 +29,8 @@ typedef struct pol_database_settings {
     int64_t levels, align;
     int64_t obs_block; /* channels removed at a time; POL_AUTO: pol_obs_block() */
     double damping;
-    const float *metric; /* [units->n]: units go by rising metric, ties to the higher number first; NULL: OBS order */
+    const float *metric; /* [units->n], borrowed until all blocks are there, and looked at only where one is computed:
+                          * their order is pol_order_by_metric()'s; NULL: OBS order */
     unsigned granularity;
     char identity[33]; /* of model, text and settings: a file of another is not gone on with */
 } pol_database_settings;
@@ -50,7 +54,8 @@ typedef void (*pol_database_watch)(void *user, int64_t done, int64_t total);
  * half written. */
 pol_status pol_database_build(pol_database *db, pol_forward *f, pol_backend *host, const pol_sequences *cal,
                               pol_database_watch watch, void *user, int64_t *sequences);
-bool pol_database_whole(const pol_database *db); /* no block is missing: what follows is of such a one */
+int64_t pol_database_done(const pol_database *db); /* blocks that are there */
+bool pol_database_whole(const pol_database *db);   /* no block is missing: what follows is of such a one */
 /* Host bytes of building besides the database: streams, moments, a block's rows, what obs_sweep takes. */
 uint64_t pol_database_host_bytes(const pol_config *c, const pol_database_settings *o, int64_t n, int64_t S);
 

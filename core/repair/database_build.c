@@ -1,40 +1,10 @@
 /* database_build.c - computing the blocks of a database: moments, order, rows, errors; each in the file before the next
  * begins. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/repair/database_state.h"
 #include "core/repair/walk.h"
-
-typedef struct ranked {
-    float metric;
-    int32_t unit;
-} ranked;
-
-/* Kept longest first: by falling metric, ties to the smaller number. */
-static int by_falling_metric(const void *pa, const void *pb)
-{
-    const ranked *a = pa, *b = pb;
-    if (a->metric != b->metric)
-        return a->metric < b->metric ? 1 : -1;
-    return a->unit < b->unit ? -1 : 1;
-}
-
-static pol_status order_by_metric(const pol_database *db, pol_db_block *b)
-{
-    const float *metric = db->o.metric + b->sec->first;
-    ranked *r = pol_alloc_array(db->ctx, b->sec->count, sizeof *r);
-    if (!r)
-        return POL_ENOMEM;
-    for (int64_t i = 0; i < b->sec->count; i++)
-        r[i] = (ranked){metric[i], (int32_t)i};
-    qsort(r, (size_t)b->sec->count, sizeof *r, by_falling_metric);
-    for (int64_t i = 0; i < b->sec->count; i++)
-        b->order[i] = r[i].unit;
-    pol_free(db->ctx, r);
-    return POL_OK;
-}
 
 /* What a block is computed with. Levels here are those with rows: 0 and all are left out. */
 typedef struct work {
@@ -63,7 +33,7 @@ static pol_status sweep(work *w)
     const int64_t inputs = pol_unit_inputs(db->config, b->sec->kind), C = db->config->hidden;
     const bool ordered = db->o.metric;
     if (ordered)
-        POL_TRY(order_by_metric(db, b));
+        POL_TRY(pol_order_by_metric(db->ctx, db->o.metric + b->sec->first, b->sec->count, b->order));
     pol_obs_sweep_args a = {.n_units = b->sec->count,
                             .unit = inputs,
                             .C = C,

@@ -9,13 +9,7 @@ pol_status pol_walk_begin(pol_forward *f, const pol_sequences *cal, unsigned gra
     const int64_t widest = pol_widest_input(&m->config, granularity);
     memset(out, 0, sizeof *out);
     out->m = m;
-    int32_t *natural = pol_alloc_array(m->ctx, pol_model_order_size(m), sizeof *natural);
-    pol_status s = natural ? POL_OK : POL_ENOMEM;
-    for (int64_t i = 0; natural && i < pol_model_order_size(m); i++)
-        natural[i] = (int32_t)i;
-    if (s == POL_OK)
-        s = pol_model_set_order(m, natural);
-    pol_free(m->ctx, natural);
+    pol_status s = pol_model_set_order(m, NULL);
     if (s == POL_OK)
         s = pol_streams_begin(f, cal, &out->streams);
     if (s == POL_OK && widest) {

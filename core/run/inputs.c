@@ -96,6 +96,8 @@ static pol_status read_calibration(const pol_prune_settings *o, pol_inputs *in)
     POL_TRY(pol_texts_read(o, in));
     if (o->repair.kind != POL_REPAIR_NONE)
         POL_TRY(recut(o, in, o->seq_len, repair_sequences(o, in), POL_STREAM_REPAIR, &in->repair));
+    if (o->repair.kind == POL_REPAIR_RIDGE) /* said before all work, not after it */
+        POL_TRY(pol_repair_check_tokens(in->ctx, pol_source_config(in->src), &o->repair, in->repair.n * o->seq_len));
     return needs_sequences(o) ? cut_for_metric(o, in) : POL_OK;
 }
 

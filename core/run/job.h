@@ -10,7 +10,6 @@
 
 /* What counts of units stand for: the order in which a block's units are kept, the repaired rows at each level. */
 typedef struct pol_nested {
-    pol_backend *host;     /* has what the devices' own lacks; NULL: the first device has it */
     pol_database *db;      /* NULL: counts are learnt in the model as it is */
     pol_levels **levels;   /* [n_devices] where there is a database */
     pol_buf ***rows;       /* [n_devices] [2 n_layers] that the devices use now */
@@ -29,6 +28,7 @@ typedef struct pol_job {
     pol_run_folder folder;
     pol_inputs in;
     pol_replicas replicas;
+    pol_backend *host; /* opened beside the devices, where those cannot repair what is to be repaired; else NULL */
     float *initial_s;  /* [n]: breaks ties of hard masks */
     uint8_t *mask;     /* [n] scratch; after learning the learnt one */
     pol_nested nested; /* with method ALLOCATION */
@@ -80,9 +80,12 @@ void pol_job_report_budget(const pol_job *r, const uint8_t *mask, pol_cost_repor
 uint64_t pol_job_peak_device_bytes(const pol_job *r);
 
 /* What counts stand for: builds the database, or takes it up where the folder has it; `resumed`: r->ck is of a run that
- * has begun to learn. pol_nested_close() with the rest of the job. */
+ * has begun to learn. Whether it came to its end or not: pol_nested_close() with the rest of the job. */
 pol_status pol_nested_open(pol_job *r, bool resumed);
 void pol_nested_close(pol_job *r); /* takes a zeroed one */
+/* Counts, 2 n_layers, and the units that number i of them is of: numbers as of pol_shape_rules. */
+int64_t pol_nested_counts(const pol_job *r);
+const pol_section *pol_nested_section(const pol_job *r, int64_t i);
 /* The counts that learning begins with, real. */
 pol_status pol_nested_start(pol_job *r, double *want);
 /* r->nested.want to whole counts within the budget and r->nested.at_most: r->nested.count. */
@@ -96,13 +99,16 @@ pol_status pol_nested_set(pol_job *r, const int64_t *count);
 pol_status pol_nested_put_larger(pol_job *r);
 /* Their memory is given back. */
 void pol_nested_drop_levels(pol_job *r);
-/* The backend that solves. */
+/* Opens the backend that solves, where a repair needs one that the devices are not; and the one that does. */
+pol_status pol_job_open_host(pol_job *r);
 pol_backend *pol_job_host(const pol_job *r);
 
 /* All stages that have steps, from the one in r->ck on; afterwards r->ck.s, and with method ALLOCATION its counts, are
  * what was learnt. */
 pol_status pol_learn_stages(pol_job *r);
 pol_checkpoint_shape pol_job_checkpoint_shape(const pol_job *r);
+/* POL_EFORMAT where numbers of r->ck, just read, are none that a run of these settings can have. */
+pol_status pol_job_check_state(const pol_job *r);
 pol_status pol_job_first_checkpoint(pol_job *r);
 pol_status pol_job_write_checkpoint(pol_job *r);
 int64_t pol_job_done_steps(const pol_job *r);

@@ -34,6 +34,9 @@ pol_status pol_job_new_json(pol_job *r, const json_t *old)
     if (!r->json)
         return pol_fail(r->ctx, POL_EARG, "%s: the settings cannot be recorded: one of them is not UTF-8",
                         r->folder.json);
+    if (r->o.method == POL_METHOD_ALLOCATION)
+        json_object_set_new(json_object_get(json_object_get(r->json, "settings"), "allocation"), "learnt_in",
+                            json_string(pol_inputs_have_database(&r->o, &r->in) ? "repaired" : "masked"));
     if (old)
         json_object_set(r->json, "started", json_object_get(old, "started"));
     return pol_inputs_json(&r->o, &r->in, r->json);

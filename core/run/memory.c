@@ -64,6 +64,7 @@ static void place_levels(const pol_memory_request *r, pol_memory *m)
     const uint64_t none = m->repair_bytes;
     if (m->placement.streamed || !r->level_bytes)
         return;
+    m->level_bytes = r->level_bytes;
     m->repair_bytes = none > r->level_bytes ? none : r->level_bytes;
     const uint64_t besides = sum(m->host_bytes, m->pinned_bytes);
     m->levels_resident =
@@ -104,9 +105,19 @@ static const char *remedy(const pol_memory *m, uint64_t room)
     return m->limited ? "a higher --memory-limit is needed" : "a --device with more memory is needed";
 }
 
+/* ", repair SIZE", where there is any. */
+static const char *repair_part(char buf[48], const pol_memory *m)
+{
+    char bytes[32];
+    buf[0] = 0;
+    if (m->repair_bytes)
+        snprintf(buf, 48, ", repair %s", size(bytes, m->repair_bytes));
+    return buf;
+}
+
 static pol_status check_host(pol_context *ctx, const char *model, const pol_memory *m)
 {
-    char need[32], there[32], weights[32], activations[32], repair[32], host[32];
+    char need[32], there[32], weights[32], activations[32], repair[48], host[32];
     const uint64_t besides = sum(m->host_bytes, m->pinned_bytes);
     const uint64_t all = m->shared ? sum(device_need(m), besides) : besides;
     if (all <= m->available_bytes)
@@ -123,25 +134,23 @@ static pol_status check_host(pol_context *ctx, const char *model, const pol_memo
         return pol_fail(ctx, POL_ELIMIT,
                         "%s: needs %s of the host's memory, %s are available; fewer sequences need less", model, need,
                         there);
-    return pol_fail(ctx, POL_ELIMIT,
-                    "%s: needs %s (weights %s, activations %s, repair %s, host data %s), %s are available; %s", model,
-                    need, size(weights, m->weight_bytes), size(activations, m->activation_bytes),
-                    size(repair, m->repair_bytes), size(host, m->host_bytes), there, remedy(m, m->available_bytes));
+    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s (weights %s, activations %s%s, host data %s), %s are available; %s",
+                    model, need, size(weights, m->weight_bytes), size(activations, m->activation_bytes),
+                    repair_part(repair, m), size(host, m->host_bytes), there, remedy(m, m->available_bytes));
 }
 
 static pol_status check_device(pol_context *ctx, const char *model, const pol_memory *m)
 {
-    char need[32], there[32], weights[32], activations[32], repair[32], streamed[32], way[96] = "";
+    char need[32], there[32], weights[32], activations[32], repair[48], streamed[32], way[96] = "";
     if (device_need(m) <= m->device_bytes)
         return POL_OK;
     if (m->streamed_bytes)
         snprintf(way, sizeof way, "; with layers that visit it one after the other it would need %s",
                  size(streamed, m->streamed_bytes));
-    return pol_fail(ctx, POL_ELIMIT,
-                    "%s: needs %s on the device (weights %s, activations %s, repair %s), which %s %s%s; %s", model,
-                    size(need, device_need(m)), size(weights, m->weight_bytes), size(activations, m->activation_bytes),
-                    size(repair, m->repair_bytes), m->limited ? "may have" : "has", size(there, m->device_bytes), way,
-                    remedy(m, m->device_bytes));
+    return pol_fail(ctx, POL_ELIMIT, "%s: needs %s on the device (weights %s, activations %s%s), which %s %s%s; %s",
+                    model, size(need, device_need(m)), size(weights, m->weight_bytes),
+                    size(activations, m->activation_bytes), repair_part(repair, m), m->limited ? "may have" : "has",
+                    size(there, m->device_bytes), way, remedy(m, m->device_bytes));
 }
 
 static pol_status check_buffers(pol_context *ctx, const char *model, const pol_memory *m)

@@ -18,6 +18,7 @@ static const char *const candidates[POL_REPAIR_TARGETS] = {
 
 typedef struct mending {
     const pol_mend_job *j;
+    const pol_repair_outcome *earlier;
     pol_repair_outcome *x;
     pol_sequences cal; /* a view of those that are looked at */
     char identity[33];
@@ -93,11 +94,18 @@ static pol_status prepare(mending *w)
     return j->resume ? POL_OK : pol_mend_tidy(j->ctx, j->folder, false);
 }
 
+/* Masked from the units' own order, so that all weights are judged in one order, whatever has been done before. */
+static pol_status set_mask(mending *w)
+{
+    POL_TRY(pol_replicas_set_order(w->j->replicas, NULL));
+    return pol_replicas_set_mask(w->j->replicas, w->j->mask);
+}
+
 /* The weights of a file on all replicas. */
 static pol_status apply(mending *w, const pol_repaired *r)
 {
     pol_replicas *all = w->j->replicas;
-    POL_TRY(pol_replicas_set_mask(all, w->j->mask));
+    POL_TRY(set_mask(w));
     for (int64_t i = 0; i < all->n; i++)
         POL_TRY(pol_replicas_on(all, i, pol_repaired_apply(r, all->of[i].model)));
     return POL_OK;
@@ -129,6 +137,19 @@ static bool is_tried(const mending *w, int target)
     return w->j->o.kind == POL_REPAIR_RIDGE ? w->j->o.targets >> target & 1 : target == 0;
 }
 
+/* What is on record of the choice of `target`; without a record what there is to be said of it. */
+static pol_status recall(mending *w, pol_repair_target target)
+{
+    const pol_repair_outcome *e = w->earlier;
+    if (e && e->known && e->kind == w->j->o.kind && e->target == target && e->sequences == w->cal.n) {
+        *w->x = *e;
+        return POL_OK;
+    }
+    w->x->kind = w->j->o.kind;
+    w->x->target = target;
+    return judge(w, &w->x->held_out[target]);
+}
+
 /* An earlier call came as far as choosing: *found, and the replicas have the weights. */
 static pol_status take_chosen(mending *w, bool *found)
 {
@@ -141,11 +162,9 @@ static pol_status take_chosen(mending *w, bool *found)
     *found = !strcmp(pol_repaired_identity(r), w->identity) && pol_repaired_kind(r) == w->j->o.kind &&
              is_tried(w, (int)target);
     if (*found) {
-        w->x->kind = pol_repaired_kind(r);
-        w->x->target = target;
         s = apply(w, r);
         if (s == POL_OK)
-            s = judge(w, &w->x->held_out[target]);
+            s = recall(w, target);
     }
     pol_repaired_close(r);
     return s;
@@ -165,7 +184,7 @@ static pol_status try_all(mending *w)
     memcpy(job.identity, w->identity, sizeof job.identity);
     for (int t = 0; t < POL_REPAIR_TARGETS; t++)
         job.path[t] = w->path[t];
-    POL_TRY(pol_replicas_on(j->replicas, 0, pol_repair_run(&job, &w->x->passes)));
+    POL_TRY(pol_replicas_on(j->replicas, 0, pol_repair_run(&job, NULL)));
     return pol_replicas_follow_first(j->replicas);
 }
 
@@ -204,9 +223,11 @@ static pol_status mend(mending *w)
 {
     bool found;
     POL_TRY(prepare(w));
-    POL_TRY(pol_replicas_set_mask(w->j->replicas, w->j->mask));
-    if (isnan(w->x->masked))
+    w->x->passes = pol_repair_passes(&w->j->o, w->cal.n);
+    if (isnan(w->x->masked)) {
+        POL_TRY(set_mask(w));
         POL_TRY(judge(w, &w->x->masked));
+    }
     POL_TRY(take_chosen(w, &found));
     if (found)
         return POL_OK;
@@ -215,9 +236,9 @@ static pol_status mend(mending *w)
     return keep_best(w);
 }
 
-pol_status pol_mend(const pol_mend_job *j, pol_repair_outcome *x)
+pol_status pol_mend(const pol_mend_job *j, const pol_repair_outcome *earlier, pol_repair_outcome *x)
 {
-    mending w = {.j = j, .x = x};
+    mending w = {.j = j, .earlier = earlier, .x = x};
     const double start = pol_seconds();
     *x = (pol_repair_outcome){.tried = j->o.kind, .masked = j->masked};
     for (int t = 0; t < POL_REPAIR_TARGETS; t++)

@@ -29,11 +29,12 @@ typedef struct pol_mend_job {
 int64_t pol_mend_sequences(const pol_config *c, const pol_units *u, const uint8_t *mask, const pol_repair_settings *o,
                            int64_t S, int64_t n);
 
-/* Afterwards the replicas are masked and have the weights that did best, which are those of
+/* `earlier` (may be NULL): what the same job came to in an earlier call, where that is on record: taken where its
+ * weights are there. Afterwards the replicas are masked and have the weights that did best, which are those of
  * folder/repaired.safetensors. Where nothing did better than the mask alone (x->kind NONE, a warning) there is no such
  * file, and the replicas are of no more use, as after a failure. After a stop, `resume` goes on behind the last layers.
  */
-pol_status pol_mend(const pol_mend_job *j, pol_repair_outcome *x);
+pol_status pol_mend(const pol_mend_job *j, const pol_repair_outcome *earlier, pol_repair_outcome *x);
 
 /* Removes from a run's folder what repairs have left there; with `chosen` the repaired weights too. */
 pol_status pol_mend_tidy(pol_context *ctx, const char *folder, bool chosen);

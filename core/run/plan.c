@@ -44,13 +44,15 @@ static pol_status measure_rate(pol_backend *be, const pol_config *c, int64_t T, 
     return s;
 }
 
-/* How often a stage's mask is judged: every eval_every steps and at its end; an allocation's also at its start. */
+/* How often a stage's mask is judged: every eval_every steps and at its end; and at its start, unless that is the
+ * initial mask by the loss that the table has of it. */
 static int64_t judgements(const pol_prune_settings *o)
 {
     int64_t n = 0;
     for (int i = 0; i < POL_STAGES; i++) {
         const int64_t steps = o->stage_steps[i], every = o->eval_every;
-        n += steps ? 1 + (every ? (steps - 1) / every : 0) + (o->method == POL_METHOD_ALLOCATION) : 0;
+        const bool measured = o->method != POL_METHOD_ALLOCATION && o->objective.kind == POL_OBJECTIVE_CROSS_ENTROPY;
+        n += steps ? 1 + (every ? (steps - 1) / every : 0) + !measured : 0;
     }
     return n;
 }
@@ -66,10 +68,21 @@ static int64_t ridges(const pol_prune_settings *o)
     return o->repair.kind == POL_REPAIR_RIDGE ? n : 0;
 }
 
-/* Whether learning looks at the repaired model. */
-static bool has_database(const pol_prune_settings *o)
+/* Ways of repair, of which each is judged. */
+static int64_t ways(const pol_prune_settings *o) { return o->repair.kind == POL_REPAIR_BIAS ? 1 : ridges(o); }
+
+/* Whether learning looks at the repaired model, if there is room for its levels. */
+static bool wants_database(const pol_prune_settings *o)
 {
     return o->method == POL_METHOD_ALLOCATION && o->repair.kind == POL_REPAIR_RIDGE;
+}
+
+bool pol_inputs_have_database(const pol_prune_settings *o, const pol_inputs *in)
+{
+    for (int64_t i = 0; i < in->n_devices; i++)
+        if (in->memory[i].placement.streamed)
+            return false;
+    return wants_database(o);
 }
 
 static pol_database_settings database_settings(const pol_prune_settings *o)
@@ -100,12 +113,14 @@ static uint64_t objective_bytes(const pol_prune_settings *o, const pol_inputs *i
 static uint64_t host_bytes(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
 {
     const uint64_t n = (uint64_t)in->units->n;
-    const uint64_t ids =
-        (uint64_t)(in->text.n * in->text.seq_len + in->init.n * in->init.seq_len + in->eval.n * in->eval.seq_len);
+    const pol_sequences *const sets[] = {&in->text, &in->init, &in->repair, &in->eval};
+    uint64_t ids = 0;
+    for (size_t i = 0; i < POL_COUNT(sets); i++)
+        ids += (uint64_t)(sets[i]->n * sets[i]->seq_len);
     uint64_t streams = in->init.n ? pol_metric_host_bytes(o->init, c, o->granularity, in->init.n, in->init.seq_len) : 0;
     if (o->repair.kind != POL_REPAIR_NONE)
         streams = max_u64(streams, pol_repair_host_bytes(c, &o->repair, in->repair.n, in->repair.seq_len));
-    if (has_database(o)) {
+    if (wants_database(o)) {
         const pol_database_settings db = database_settings(o);
         streams = max_u64(streams, pol_database_host_bytes(c, &db, in->repair.n, in->repair.seq_len));
     }
@@ -164,7 +179,10 @@ static void plan_device(const pol_prune_settings *o, const pol_inputs *in, int64
                             .limit = o->memory_limit};
     if (o->repair.kind != POL_REPAIR_NONE)
         r.device_bytes = pol_repair_device_bytes(c, be, in->max_tokens, &o->repair);
-    if (has_database(o)) {
+    if (in->init.n)
+        r.device_bytes =
+            max_u64(r.device_bytes, pol_metric_device_bytes(o->init, c, be, o->granularity, in->max_tokens));
+    if (wants_database(o)) {
         r.level_bytes = pol_database_bytes(c, be, o->levels, o->align_channels, o->granularity);
         r.least_level_bytes = pol_database_least_bytes(c, be, o->levels, o->align_channels, o->granularity);
     }
@@ -285,8 +303,8 @@ static double visits(const pol_prune_settings *o, const pol_inputs *in, const po
     const int64_t eval = divide_up(divide_up(divide_up(in->eval.n, eval_batch), in->n_devices), cells);
     const int64_t rows = table_rows(o);
     return (double)pol_prune_steps(o) * (double)step +
-           (double)((judgements(o) + rows + ridges(o)) * judged + rows * eval + (in->init.n > 0)) +
-           (o->repair.kind == POL_REPAIR_NONE ? 0 : 1 + 2 * (double)ridges(o));
+           (double)((judgements(o) + rows + ways(o)) * judged + rows * eval + (in->init.n > 0)) +
+           (o->repair.kind == POL_REPAIR_NONE ? 0 : 1 + 3 * (double)ridges(o));
 }
 
 /* What the layers of the device that has most to copy are on their way; computing hides it, or it hides computing. */
@@ -308,7 +326,8 @@ static pol_status copying_seconds(const pol_prune_settings *o, const pol_inputs 
 static double repair_macs(const pol_prune_settings *o, const pol_inputs *in, const pol_config *c)
 {
     double macs = 0;
-    const double tokens = (double)(in->repair.n * in->repair.seq_len), sums = has_database(o) + (double)ridges(o);
+    const double tokens = (double)(in->repair.n * in->repair.seq_len),
+                 sums = pol_inputs_have_database(o, in) + (double)ridges(o);
     if (!ridges(o))
         return 0;
     for (int32_t l = 0; l < c->n_layers; l++) {
@@ -318,10 +337,31 @@ static double repair_macs(const pol_prune_settings *o, const pol_inputs *in, con
             const double n = widths[i];
             macs +=
                 sums * tokens * n * (n + (double)c->hidden) + (double)ridges(o) * n * n * (n / 3 + (double)c->hidden);
-            macs += has_database(o) ? n * n * (2 * n + (double)c->hidden) : 0;
+            macs += pol_inputs_have_database(o, in) ? n * n * (2 * n + (double)c->hidden) : 0;
         }
     }
     return macs;
+}
+
+/* Sequences of a judgement. */
+static int64_t judging(const pol_prune_settings *o, const pol_inputs *in)
+{
+    if (!in->task)
+        return o->held_out;
+    return pol_task_rows(in->task, in->n_learn_items, pol_task_items(in->task) - in->n_learn_items);
+}
+
+/* All steps; of items whose choices differ in number, about. Equal candidates of a step are looked at once, so a run
+ * may come to less. */
+static int64_t learning(const pol_prune_settings *o, const pol_inputs *in)
+{
+    const int64_t draws =
+        (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * o->learn.mask_samples * o->learn.sequences_per_mask +
+        o->allocation.steps * o->allocation.candidates * o->allocation.sequences_per_candidate;
+    if (!in->task)
+        return draws;
+    const double choices = (double)pol_task_rows(in->task, 0, in->n_learn_items) / (double)in->n_learn_items;
+    return (int64_t)((double)draws * choices + 0.5);
 }
 
 pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan)
@@ -335,13 +375,11 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
         plan->variables += o->granularity & 1u << k ? in->units->n_of[k] : 0;
     plan->steps = pol_prune_steps(o);
     plan->sequences[POL_PURPOSE_INIT] = pol_metric_passes(o->init) * in->init.n + prepared_sequences(o, in);
-    plan->sequences[POL_PURPOSE_LEARN] =
-        (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * o->learn.mask_samples * o->learn.sequences_per_mask +
-        o->allocation.steps * o->allocation.candidates * o->allocation.sequences_per_candidate;
-    plan->sequences[POL_PURPOSE_HELD_OUT] = o->held_out * (judgements(o) + table_rows(o) + ridges(o));
+    plan->sequences[POL_PURPOSE_LEARN] = learning(o, in);
+    plan->sequences[POL_PURPOSE_HELD_OUT] = judging(o, in) * judgements(o) + o->held_out * (table_rows(o) + ways(o));
     plan->sequences[POL_PURPOSE_EVAL] = table_rows(o) * in->eval.n;
     plan->sequences[POL_PURPOSE_REPAIR] =
-        in->repair.n * ((has_database(o) ? 1 : 0) + (in->repair.n ? 1 : 0) + 2 * ridges(o));
+        (pol_inputs_have_database(o, in) ? in->repair.n : 0) + pol_repair_passes(&o->repair, in->repair.n);
 
     const double whole = (double)pol_config_macs(c), blocks = (double)pol_config_block_params(c);
     const double masked = whole - (1.0 - o->keep) * blocks;

@@ -80,12 +80,11 @@ static pol_status initial_of_metric(pol_job *r)
 /* The first units of each block in the nested order, as many as its share of the budget is. */
 static pol_status initial_of_order(pol_job *r)
 {
-    const int64_t n = 2 * (int64_t)r->in.units->n_layers;
     double *count = pol_job_state_of(r).count;
     POL_TRY(pol_nested_open(r, false));
     POL_TRY(pol_nested_start(r, count));
     POL_TRY(pol_shape_round(&r->nested.rules, count, r->nested.count));
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < pol_nested_counts(r); i++)
         count[i] = (double)r->nested.count[i];
     pol_nested_mask(r, count, r->mask);
     pol_nested_probabilities(r, count, r->initial_s);
@@ -123,6 +122,7 @@ static pol_status restore(pol_job *r, const json_t *old)
     POL_TRY(pol_checkpoint_read(r->ctx, r->folder.checkpoint, &shape, &r->ck));
     POL_TRY(fingerprint(r, settings));
     POL_TRY(pol_checkpoint_check_settings(r->ctx, r->folder.checkpoint, &r->ck, settings));
+    POL_TRY(pol_job_check_state(r));
     memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
     r->started -= r->ck.seconds;
     POL_TRY(pol_job_prepare(r));
@@ -145,7 +145,7 @@ static pol_status learnt_mask(pol_job *r)
         return POL_OK;
     }
     pol_distribution d = {.units = r->in.units, .granularity = r->o.granularity, .s = r->ck.s};
-    return pol_hard_mask(&d, &r->o.learn.budget, r->initial_s, r->mask);
+    return pol_stage_units_mask(r, &d, r->mask);
 }
 
 /* Steps done when what was chosen last had been learnt. */
@@ -166,26 +166,34 @@ static pol_status judge_repair(void *user, double *loss)
     return pol_job_held_out(r, loss);
 }
 
-static void repair_progress(void *user, int64_t done, int64_t total)
+static void repair_progress(void *user, int64_t done, int64_t total) { (void)pol_job_progress(user, done, total); }
+
+/* Judged once each, whatever of it an earlier call has done. */
+static int64_t judged_ways(const pol_repair_outcome *x)
 {
-    pol_job *r = user;
-    if (r->watch && r->watch->progress)
-        r->watch->progress(r->watch->user, done, total);
+    int64_t n = 0;
+    for (int t = 0; t < POL_REPAIR_TARGETS; t++)
+        n += !isnan(x->held_out[t]);
+    return n;
 }
 
 /* What makes up for the learnt mask, kept where it does better than the mask alone. */
 static pol_status repair(pol_job *r)
 {
     char model[33];
+    const pol_repair_outcome earlier = r->result->repair; /* of the record of a run that goes on */
+    const int64_t judged = r->sequences[POL_PURPOSE_HELD_OUT];
     pol_job_stage(r, "repair");
     POL_TRY(pol_source_hash(r->in.src, model));
+    pol_repair_settings how = r->o.repair;
+    how.sequences = r->in.repair.n; /* all that were cut for it: as planned, whatever the mask */
     const pol_mend_job j = {.ctx = r->ctx,
                             .replicas = &r->replicas,
                             .host = pol_job_host(r),
                             .mask = r->mask,
                             .cal = &r->in.repair,
                             .n = r->in.repair.n,
-                            .o = r->o.repair,
+                            .o = how,
                             .model_hash = model,
                             .folder = r->folder.path,
                             .resume = true,
@@ -193,12 +201,12 @@ static pol_status repair(pol_job *r)
                             .judge = r->o.held_out ? judge_repair : NULL,
                             .layers = repair_progress,
                             .user = r};
-    POL_TRY(pol_mend(&j, &r->result->repair));
+    POL_TRY(pol_mend(&j, &earlier, &r->result->repair));
     r->sequences[POL_PURPOSE_REPAIR] += r->result->repair.passes;
-    if (r->result->repair.kind == POL_REPAIR_NONE) {
-        r->result->repaired = r->result->learnt;
+    r->sequences[POL_PURPOSE_HELD_OUT] = judged + judged_ways(&r->result->repair) * r->o.held_out;
+    if (r->result->repair.kind == POL_REPAIR_NONE)
         return POL_OK;
-    }
+    POL_TRY(pol_job_write_json(r, "running")); /* what was judged: the weights of one way alone stay */
     pol_job_stage(r, "repaired model");
     return pol_job_measure(r, r->mask, true, r->result->chosen_step, &r->result->repaired);
 }
@@ -240,6 +248,7 @@ static pol_status load(pol_job *r, const json_t *old)
     POL_TRY(pol_replicas_open(r->in.src, r->in.devices, r->in.memory, r->in.n_devices, r->in.max_tokens,
                               r->in.max_seq_len, &r->replicas));
     POL_TRY(pol_job_budget(r, old));
+    POL_TRY(pol_job_open_host(r));
     r->initial_s = pol_alloc_array(r->ctx, u->n, sizeof *r->initial_s);
     r->mask = pol_alloc(r->ctx, (size_t)u->n);
     if (!r->initial_s || !r->mask)
@@ -307,29 +316,37 @@ static pol_status is_done(pol_job *r, const json_t *old, bool *done)
     return POL_OK;
 }
 
-/* After a stop the snapshot goes to disk. After another failure the last checkpoint stands; a new run that has none
- * leaves nothing behind. What is returned, and said, is why the run ended. */
+/* Stopped after the first snapshot, which goes to disk. */
+static pol_status leave_learning(pol_job *r)
+{
+    const int64_t done = pol_job_done_steps(r), steps = pol_prune_steps(&r->o);
+    memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
+    POL_TRY(pol_job_write_checkpoint(r));
+    POL_TRY(pol_job_write_json(r, "interrupted"));
+    if (done == steps && r->ck.stage == POL_STAGES)
+        return pol_fail(r->ctx, POL_EINTERRUPTED, "%s: stopped after all steps; --resume goes on", r->folder.path);
+    return pol_fail(r->ctx, POL_EINTERRUPTED, "%s: stopped before step %lld of %lld; --resume goes on", r->folder.path,
+                    (long long)done, (long long)steps);
+}
+
+/* After another failure the last checkpoint stands, or the blocks of the database that there are; a new run that has
+ * neither leaves nothing behind. What is returned, and said, is why the run ended. */
 static pol_status leave(pol_job *r, pol_status s)
 {
-    if (s == POL_EINTERRUPTED && r->begun) {
-        memcpy(r->sequences, r->ck.sequences, sizeof r->sequences);
-        POL_TRY(pol_job_write_checkpoint(r));
+    const bool interrupted = s == POL_EINTERRUPTED, blocks = r->nested.db && pol_database_done(r->nested.db);
+    if (interrupted && r->begun)
+        return leave_learning(r);
+    if (interrupted && blocks) {
         POL_TRY(pol_job_write_json(r, "interrupted"));
-        return pol_fail(r->ctx, s, "%s: stopped before step %lld of %lld; --resume goes on", r->folder.path,
-                        (long long)pol_job_done_steps(r), (long long)pol_prune_steps(&r->o));
-    }
-    if (s == POL_EINTERRUPTED && r->nested.db) {
-        POL_TRY(pol_job_write_json(r, "interrupted"));
-        return pol_fail(r->ctx, s, "%s: stopped before learning; --resume goes on with the blocks that are done",
-                        r->folder.path);
+        return pol_fail(r->ctx, s, "%s: stopped before learning; --resume goes on", r->folder.path);
     }
     char *text = pol_strdup(r->ctx, pol_error_text(r->ctx));
-    if (!r->saved && r->folder.made)
+    if (!r->saved && !blocks && r->folder.made)
         pol_run_folder_discard(&r->folder);
-    else if (r->begun)
+    else if (r->begun || blocks)
         (void)pol_job_write_json(r, "failed");
     if (text)
-        pol_fail(r->ctx, s, "%s%s", text, s == POL_EINTERRUPTED && !r->saved ? " before anything could be saved" : "");
+        pol_fail(r->ctx, s, "%s%s", text, interrupted && !r->saved ? " before anything could be saved" : "");
     pol_free(r->ctx, text);
     return s;
 }
@@ -360,6 +377,7 @@ pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_pr
     pol_status s = run_job(&r);
     const pol_status closed = pol_step_log_close(&r.log);
     pol_nested_close(&r);
+    pol_backend_close(r.host);
     if (r.nll != r.objective)
         pol_objective_free(r.nll);
     pol_objective_free(r.objective);

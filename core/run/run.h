@@ -35,6 +35,9 @@ void pol_run_folder_close(pol_run_folder *f); /* takes a zeroed one */
 /* Steps of learning, over all stages. */
 int64_t pol_prune_steps(const pol_prune_settings *o);
 
+/* Bits of the kinds of blocks that the stage BLOCKS may take whole: those whose units may all go. */
+unsigned pol_blocks_that_may_go(const pol_prune_settings *o);
+
 /* Everything opened that a plan and a run need, before any weight is read. */
 typedef struct pol_inputs {
     pol_context *ctx;
@@ -74,6 +77,10 @@ int64_t pol_prune_draws(const pol_prune_settings *o);
 /* texts.c: the calibration text, and what of it is learnt from. And the mean of the held-out sequences' losses. */
 pol_status pol_texts_read(const pol_prune_settings *o, pol_inputs *in);
 double pol_held_out_mean(const pol_inputs *in, const double *loss, int64_t n);
+
+/* Once the plan has placed the weights: whether counts are learnt in the repaired model, which layers that visit a
+ * device leave no room for. */
+bool pol_inputs_have_database(const pol_prune_settings *o, const pol_inputs *in);
 
 pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *plan);
 

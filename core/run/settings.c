@@ -69,23 +69,31 @@ static int64_t per_step(const pol_prune_settings *o, pol_stage_kind stage)
                                          : (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
 }
 
+unsigned pol_blocks_that_may_go(const pol_prune_settings *o)
+{
+    const bool attention = o->granularity & POL_HEADS && !o->min_groups;
+    return (attention ? 1u << POL_UNIT_ATTENTION : 0) | (o->granularity & POL_CHANNELS ? 1u << POL_UNIT_MLP : 0);
+}
+
 /* Shares the passes out. A share of less than a step is none. */
 static pol_status fill_stages(pol_context *ctx, pol_prune_settings *o)
 {
     double share[POL_STAGES] = {0};
-    const bool allocation = o->stages >> POL_STAGE_ALLOCATION & 1;
+    const unsigned stages = pol_blocks_that_may_go(o) ? o->stages : o->stages & ~(1u << POL_STAGE_BLOCKS);
+    const bool allocation = stages >> POL_STAGE_ALLOCATION & 1;
     pol_stage_kind first = POL_STAGES;
     int later = 0;
     for (pol_stage_kind i = 0; i < POL_STAGES; i++)
-        if (o->stages >> i & 1) {
+        if (stages >> i & 1) {
             later += first < POL_STAGES;
             first = pol_min_i64(first, i);
         }
-    if (first == POL_STAGES || o->stages >> POL_STAGES)
-        return pol_fail(ctx, POL_EARG, "stages: none of allocation, blocks, units is chosen");
+    if (first == POL_STAGES || stages >> POL_STAGES)
+        return pol_fail(ctx, POL_EARG,
+                        "stages: none of allocation, blocks, units is chosen that has something to learn");
     const bool alone = !later || (allocation && o->passes < ALLOCATION_ALONE);
     for (pol_stage_kind i = 0; i < POL_STAGES; i++)
-        if (o->stages >> i & 1)
+        if (stages >> i & 1)
             share[i] = i == first ? (alone ? 1 : ALLOCATION_SHARE) : alone ? 0 : (1 - ALLOCATION_SHARE) / later;
     for (pol_stage_kind i = 0; i < POL_STAGES; i++) {
         const int64_t step = per_step(o, i);
@@ -172,6 +180,10 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
                             (long long)ranges[i].lo, (long long)ranges[i].hi);
     if (!o->granularity || (o->granularity & ~(unsigned)(POL_HEADS | POL_CHANNELS | POL_BLOCKS)))
         return pol_fail(ctx, POL_EARG, "granularity: none of heads, channels, blocks is chosen");
+    if (o->method == POL_METHOD_ALLOCATION && o->granularity & POL_BLOCKS)
+        return pol_fail(ctx, POL_EARG,
+                        "granularity: blocks: an allocation may leave a block nothing by itself; it takes heads and "
+                        "channels");
     if (o->select == POL_SELECT_BEST && !o->held_out)
         return pol_fail(ctx, POL_EARG, "held-out sequences: 0, but the best probabilities are to be chosen by them");
     POL_TRY(fill_budget(ctx, o));

@@ -27,8 +27,12 @@ typedef struct pol_job_state {
     double *mean, *spread; /* [2 n_layers] of the shaper */
     double *best;          /* [2 n_layers] the mean counts that did best; of stage BLOCKS: counts */
     double *count;         /* [2 n_layers] accepted so far, whole numbers */
+    double *order;         /* [order size] the nested order, where there is no database that has it; else NULL */
 } pol_job_state;
 pol_job_state pol_job_state_of(const pol_job *r);
+
+/* The mask that probabilities of units stand for, within the rules of the counts. */
+pol_status pol_stage_units_mask(pol_job *r, const pol_distribution *d, uint8_t *mask);
 
 /* The trainer of stages BLOCKS and UNITS over r->dist, whose state is r->ck's. */
 pol_status pol_stage_trainer(pol_job *r, const pol_learn_settings *o, const pol_losses *losses);

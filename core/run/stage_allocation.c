@@ -3,8 +3,6 @@
 
 #include "core/run/stage.h"
 
-static int64_t n_counts(const pol_job *r) { return 2 * (int64_t)r->in.units->n_layers; }
-
 static pol_status look(void *user, const int64_t *count, const int64_t *index, int64_t n, double *loss)
 {
     pol_job *r = user;
@@ -33,8 +31,8 @@ static void save(pol_job *r)
     const pol_allocation_state *s = pol_shaper_state(r->shaper);
     r->ck.step = s->next;
     *at.deviation = s->deviation;
-    memcpy(at.mean, s->mean, (size_t)n_counts(r) * sizeof *s->mean);
-    memcpy(at.spread, s->spread, (size_t)n_counts(r) * sizeof *s->spread);
+    memcpy(at.mean, s->mean, (size_t)pol_nested_counts(r) * sizeof *s->mean);
+    memcpy(at.spread, s->spread, (size_t)pol_nested_counts(r) * sizeof *s->spread);
 }
 
 static pol_status step(pol_job *r, pol_step_report *report) { return pol_shaper_step(r->shaper, report); }
@@ -49,7 +47,7 @@ static pol_status set(pol_job *r)
 static void keep(pol_job *r)
 {
     double *best = pol_job_state_of(r).best;
-    for (int64_t i = 0; i < n_counts(r); i++)
+    for (int64_t i = 0; i < pol_nested_counts(r); i++)
         best[i] = (double)r->nested.count[i];
 }
 
@@ -60,7 +58,7 @@ static pol_status accept(pol_job *r, bool best)
         POL_TRY(set(r));
         keep(r);
     }
-    memcpy(at.count, at.best, (size_t)n_counts(r) * sizeof *at.count);
+    memcpy(at.count, at.best, (size_t)pol_nested_counts(r) * sizeof *at.count);
     pol_nested_probabilities(r, at.count, r->ck.s);
     return POL_OK;
 }

@@ -40,11 +40,11 @@ static pol_status open_stage(pol_job *r)
     pol_learn_settings o = r->o.learn;
     o.steps = r->o.stage_steps[POL_STAGE_BLOCKS];
     o.budget = (pol_budget){.mode = POL_BUDGET_SEPARATE, .keep = {1, 1, 1, 1}}; /* the counts have the budget */
-    POL_TRY(pol_distribution_new(u, POL_BLOCKS, &r->dist));
+    const unsigned blocks = pol_blocks_that_may_go(&r->o);
+    POL_TRY(pol_distribution_new(u, blocks, &r->dist));
     for (int64_t i = 0; i < u->n_sections; i++)
         for (int64_t k = 0; k < u->sections[i].count; k++)
-            r->dist->s[u->sections[i].first + k] =
-                u->sections[i].kind == POL_UNIT_ATTENTION || u->sections[i].kind == POL_UNIT_MLP ? STAYS : 1.0f;
+            r->dist->s[u->sections[i].first + k] = blocks >> u->sections[i].kind & 1 ? STAYS : 1.0f;
     return pol_stage_trainer(r, &o, &losses);
 }
 
@@ -67,7 +67,7 @@ static pol_status accept(pol_job *r, bool best)
     double *count = pol_job_state_of(r).count;
     hard_mask(r, best ? r->ck.best_s : r->dist->s);
     POL_TRY(counts_of(r, r->mask));
-    for (int64_t i = 0; i < 2 * (int64_t)r->in.units->n_layers; i++)
+    for (int64_t i = 0; i < pol_nested_counts(r); i++)
         count[i] = (double)r->nested.count[i];
     pol_nested_probabilities(r, count, r->ck.s);
     return POL_OK;

@@ -37,9 +37,55 @@ static pol_status resume(pol_job *r)
     return pol_stage_trainer_resume(r);
 }
 
+/* The first `count` units by probability, then by what it was at first, then by number. */
+static pol_status keep_most_probable(pol_job *r, const float *s, const pol_section *sec, int64_t count, uint8_t *mask)
+{
+    float *value = pol_alloc_array(r->ctx, sec->count, sizeof *value);
+    int32_t *first = pol_alloc_array(r->ctx, sec->count, sizeof *first),
+            *order = pol_alloc_array(r->ctx, sec->count, sizeof *order);
+    pol_status status = value && first && order
+                            ? pol_order_by_metric(r->ctx, r->initial_s + sec->first, sec->count, first)
+                            : POL_ENOMEM;
+    for (int64_t k = 0; status == POL_OK && k < sec->count; k++)
+        value[k] = s[sec->first + first[k]];
+    if (status == POL_OK)
+        status = pol_order_by_metric(r->ctx, value, sec->count, order);
+    for (int64_t k = 0; status == POL_OK && k < sec->count; k++)
+        mask[sec->first + first[order[k]]] = k < count;
+    pol_free(r->ctx, value);
+    pol_free(r->ctx, first);
+    pol_free(r->ctx, order);
+    return status;
+}
+
+/* The hard mask's counts, brought to the rules that those of an allocation have. */
+static pol_status keep_rules(pol_job *r, const float *s, uint8_t *mask)
+{
+    pol_nested *n = &r->nested;
+    pol_shape_rules rules = n->rules;
+    rules.level = NULL;
+    for (int64_t i = 0; i < pol_nested_counts(r); i++) {
+        const pol_section *sec = pol_nested_section(r, i);
+        n->want[i] = 0;
+        for (int64_t k = 0; k < sec->count; k++)
+            n->want[i] += mask[sec->first + k];
+    }
+    POL_TRY(pol_shape_round(&rules, n->want, n->count));
+    for (int64_t i = 0; i < pol_nested_counts(r); i++)
+        POL_TRY(keep_most_probable(r, s, pol_nested_section(r, i), n->count[i], mask));
+    return POL_OK;
+}
+
+pol_status pol_stage_units_mask(pol_job *r, const pol_distribution *d, uint8_t *mask)
+{
+    POL_TRY(pol_hard_mask(d, &r->o.learn.budget, r->initial_s, mask));
+    const bool ruled = r->o.method == POL_METHOD_ALLOCATION && (r->o.align_channels > 1 || r->o.min_groups > 0);
+    return ruled ? keep_rules(r, d->s, mask) : POL_OK;
+}
+
 static pol_status set(pol_job *r)
 {
-    POL_TRY(pol_hard_mask(r->dist, &r->o.learn.budget, r->initial_s, r->mask));
+    POL_TRY(pol_stage_units_mask(r, r->dist, r->mask));
     return pol_replicas_set_mask(&r->replicas, r->mask);
 }
 

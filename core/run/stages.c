@@ -19,15 +19,16 @@ static const pol_stage *const stages[POL_STAGES] = {[POL_STAGE_ALLOCATION] = &po
 
 pol_checkpoint_shape pol_job_checkpoint_shape(const pol_job *r)
 {
-    const int64_t arrays = r->o.method == POL_METHOD_ALLOCATION ? 1 + 8 * (int64_t)r->in.units->n_layers : 0;
-    return (pol_checkpoint_shape){.n_units = r->in.units->n,
-                                  .n_order = pol_model_order_size(r->replicas.of[0].model),
-                                  .n_state = STATE_RESULTS + arrays};
+    const int64_t n_order = pol_model_order_size(r->replicas.of[0].model);
+    int64_t n_state = STATE_RESULTS;
+    if (r->o.method == POL_METHOD_ALLOCATION)
+        n_state += 1 + 4 * pol_nested_counts(r) + (pol_inputs_have_database(&r->o, &r->in) ? 0 : n_order);
+    return (pol_checkpoint_shape){.n_units = r->in.units->n, .n_order = n_order, .n_state = n_state};
 }
 
 pol_job_state pol_job_state_of(const pol_job *r)
 {
-    const int64_t n = 2 * (int64_t)r->in.units->n_layers;
+    const int64_t n = pol_nested_counts(r);
     double *at = r->ck.state + STATE_RESULTS;
     if (r->o.method != POL_METHOD_ALLOCATION)
         return (pol_job_state){.result = r->ck.state};
@@ -36,7 +37,38 @@ pol_job_state pol_job_state_of(const pol_job *r)
                            .mean = at + 1,
                            .spread = at + 1 + n,
                            .best = at + 1 + 2 * n,
-                           .count = at + 1 + 3 * n};
+                           .count = at + 1 + 3 * n,
+                           .order = pol_inputs_have_database(&r->o, &r->in) ? NULL : at + 1 + 4 * n};
+}
+
+static bool is_whole(double x, double most) { return x >= 0 && x <= most && x == floor(x); }
+
+static bool has_sound_state(const pol_job *r)
+{
+    const pol_job_state at = pol_job_state_of(r);
+    if (r->ck.stage < 0 || r->ck.stage > POL_STAGES)
+        return false;
+    for (int i = 0; i < POL_STAGES; i++)
+        if (!is_whole(at.result[3 * i], (double)r->o.stage_steps[i]))
+            return false;
+    if (r->ck.stage < POL_STAGES && (r->ck.step < 0 || r->ck.step > r->o.stage_steps[r->ck.stage]))
+        return false;
+    for (int64_t i = 0; at.count && i < pol_nested_counts(r); i++) {
+        const double most = (double)pol_nested_section(r, i)->count;
+        if (!is_whole(at.count[i], most) || !is_whole(at.best[i], most))
+            return false;
+    }
+    for (int64_t i = 0; at.order && i < r->ck.shape.n_order; i++)
+        if (!is_whole(at.order[i], (double)r->ck.shape.n_order)) /* all of an order is checked where it is set */
+            return false;
+    return true;
+}
+
+pol_status pol_job_check_state(const pol_job *r)
+{
+    return has_sound_state(r)
+               ? POL_OK
+               : pol_fail(r->ctx, POL_EFORMAT, "%s: its counts are none that this run can have", r->folder.checkpoint);
 }
 
 /* Steps of the stages before this one. */
@@ -82,6 +114,12 @@ static void judged(pol_job *r, int64_t step, double loss, bool best)
         r->watch->judged(r->watch->user, step, loss, best);
 }
 
+/* The loss of what the stage would be accepted with now. */
+static void note_after(pol_job *r, double loss)
+{
+    pol_job_state_of(r).result[3 * r->ck.stage + 2] = r->o.select == POL_SELECT_BEST ? r->ck.best_loss : loss;
+}
+
 /* The hard mask of the present policy on the held-out sequences; remembers the best. `step` is the stage's. */
 static pol_status judge(pol_job *r, const pol_stage *s, int64_t step, double *loss)
 {
@@ -97,6 +135,7 @@ static pol_status judge(pol_job *r, const pol_stage *s, int64_t step, double *lo
         r->ck.best_loss = *loss;
         s->keep(r);
     }
+    note_after(r, *loss);
     judged(r, steps_before(r, r->ck.stage) + step, *loss, best);
     return POL_OK;
 }
@@ -104,7 +143,7 @@ static pol_status judge(pol_job *r, const pol_stage *s, int64_t step, double *lo
 /* What the stage begins with is its first candidate. Where that is the initial mask it has been measured. */
 static pol_status judge_start(pol_job *r, const pol_stage *s)
 {
-    double *before = pol_job_state_of(r).result + 3 * r->ck.stage + 1, loss;
+    double loss;
     const bool measured = r->o.method != POL_METHOD_ALLOCATION && r->objective == r->nll;
     r->ck.has_best = false;
     if (!pol_job_judged_by(r))
@@ -117,8 +156,9 @@ static pol_status judge_start(pol_job *r, const pol_stage *s)
         r->ck.best_step = 0;
         r->ck.best_loss = loss;
         s->keep(r);
+        note_after(r, loss);
     }
-    *before = loss;
+    pol_job_state_of(r).result[3 * r->ck.stage + 1] = loss;
     return POL_OK;
 }
 
@@ -184,9 +224,7 @@ static pol_status end(pol_job *r, const pol_stage *s)
 {
     const pol_stage_kind stage = (pol_stage_kind)r->ck.stage;
     const bool best = r->o.select == POL_SELECT_BEST && r->ck.has_best;
-    double *result = pol_job_state_of(r).result + 3 * stage;
-    result[0] = (double)(best ? r->ck.best_step : r->o.stage_steps[stage]);
-    result[2] = r->ck.has_best ? r->ck.best_loss : 0;
+    pol_job_state_of(r).result[3 * stage] = (double)(best ? r->ck.best_step : r->o.stage_steps[stage]);
     POL_TRY(s->accept(r, best));
     if (r->watch && r->watch->staged) {
         const pol_stage_result x = pol_job_stage_result(r, stage);

@@ -12,8 +12,8 @@ extern "C" {
 
 typedef struct pol_memory_request {
     int64_t max_tokens, max_seq_len; /* of pol_forward_new() */
-    int64_t max_targets; /* of a position, where more than the next token is asked for; 0 = 1 */
-    int64_t cells;       /* passes that are waited for together; a visit of a layer had best serve them all */
+    int64_t max_targets;             /* of a position, where more than the next token is asked for; 0 = 1 */
+    int64_t cells; /* passes that are waited for together; a visit of a layer had best serve them all */
     uint64_t host_bytes, device_bytes; /* besides */
     /* On the device, but not while those are there: levels of repaired rows, all of them, or the least that will do. */
     uint64_t level_bytes, least_level_bytes;
@@ -32,7 +32,8 @@ typedef struct pol_memory {
     uint64_t streamed_bytes;                 /* on the device, if layers visited it, one pass a visit; 0: they cannot */
     uint64_t streamed_weight_bytes;          /* weights among these */
     uint64_t repair_bytes;                   /* on the device, of device_bytes and levels, the larger */
-    bool levels_resident;                    /* there is room for all levels */
+    uint64_t level_bytes;                    /* all levels, the request's; 0 where layers visit: there are none */
+    bool levels_resident;                    /* there is room for all of them, else they are read when wanted */
     uint64_t host_bytes;                     /* besides, about */
     uint64_t largest_row;                    /* of the weights, which a device may hold in pieces of whole rows */
     uint64_t largest_buffer;                 /* of the activations, which are held whole */

@@ -42,7 +42,7 @@ POL_API pol_status pol_model_set_mask(pol_model *m, const uint8_t *mask);
 
 /* The unit at each position: [groups and channels], indexed like unit numbers of those two kinds (positions instead of
  * units). The order is part of a run's state: sums run in it. get copies out, set moves rows until it holds (any
- * permutation inside each section). */
+ * permutation inside each section; NULL: each unit at its own number). */
 POL_API int64_t pol_model_order_size(const pol_model *m);
 POL_API void pol_model_get_order(const pol_model *m, int32_t *order);
 POL_API pol_status pol_model_set_order(pol_model *m, const int32_t *order);
