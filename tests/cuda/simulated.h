@@ -7,10 +7,10 @@
 
 /* Small: a simulated device computes a thousand tokens in some seconds. Two passes of a mask, four of a step. */
 enum { STEPS = 4 };
-#define SETTINGS                                                                                              \
-    "@model --data @calibration --keep 0.7 --seq-len 8 --granularity heads,channels,blocks --mask-samples 2 " \
-    "--sequences-per-mask 3 --batch 2 --held-out 2 --init-sequences 2 --steps 4 --eval-every 2 --lr 0.05 "    \
-    "--select last --checkpoint-every 1 --threads 1 "
+#define SETTINGS                                                                                                        \
+    "@model --data @calibration --method units --no-repair --keep 0.7 --seq-len 8 --granularity heads,channels,blocks " \
+    "--mask-samples 2 --sequences-per-mask 3 --batch 2 --held-out 2 --init-sequences 2 --steps 4 --eval-every 2 "       \
+    "--lr 0.05 --select last --checkpoint-every 1 --threads 1 "
 
 static inline void forget_simulation(void)
 {
