@@ -96,16 +96,18 @@ allocation() { # text, keep, mask, seed, options of prune...: learnt in the repa
 
 peer_row() { # row, name, mask file, text, options of eval
   mend "$3" "$4" ridge "$out/runs/$2+ridge" && judge "$1" "$out/runs/$2+ridge" $5 || return
-  if [ -n "$5" ]; then record "$1" "peers" "$3"; else record "$1" "peers; repair --mask FILE --data $4 --repair ridge" "$3" "$out/runs/$2+ridge/run.json"; fi
+  if [ -n "$5" ]; then record "$1" "peers.sh" "$3"; else record "$1" "peers.sh; repair --mask FILE --data $4 --repair ridge" "$3" "$out/runs/$2+ridge/run.json"; fi
 }
 
-peers() { # text, keep: masks of other tools that peers/*.py left in OUT/peers/TEXT-KEEP-TOOL-sSEED.json
+peers() { # text, keep: masks of other tools that peers.sh left in OUT/peers/TEXT-KEEP-TOOL-sSEED.json
   local file name
   for file in "$out/peers/$1-$2"-*.json; do
     [ -f "$file" ] || continue
     name=$(basename "$file" .json)
     ! wanted "$name+none" || attempt "$name+none" peer_row "$name+none" "$name" "$file" "$1" --bare
     ! wanted "$name+ridge" || attempt "$name+ridge" peer_row "$name+ridge" "$name" "$file" "$1" ""
+    # With weights of its own, which `peers.sh` judged.
+    ! { [ -s "$judged/$name+own.c4.json" ] && wanted "$name+own"; } || record "$name+own" "peers.sh" "$file"
   done
 }
 
@@ -166,5 +168,4 @@ grid() {
   done
 }
 
-split_texts
-grid
+{ split_texts; grid; exit; } # read whole before it runs: an edit does not disturb a grid under way
