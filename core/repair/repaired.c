@@ -248,8 +248,8 @@ pol_status pol_repaired_read(const pol_repaired *r, pol_tensor_kind kind, int32_
     const pol_safetensors_tensor *t = find(r, kind, layer);
     pol_tensor_shape(&r->left, kind, layer, &rows, &cols);
     if (!t || row < 0 || n < 0 || n > rows || row > rows - n)
-        return pol_fail(r->ctx, POL_EARG, "%s: has no rows %lld..%lld of tensor %d of layer %d", r->name,
-                        (long long)row, (long long)(row + n), (int)kind, (int)layer);
+        return pol_fail(r->ctx, POL_EARG, "%s: has no rows of tensor %d of layer %d from %lld on, %lld of them",
+                        r->name, (int)kind, (int)layer, (long long)row, (long long)n);
     const uint64_t from = t->at + (uint64_t)(row * cols) * sizeof *dst, bytes = (uint64_t)(n * cols) * sizeof *dst;
     t->coding->decode(pol_safetensors_file_data(r->st, t->file) + from, n * cols, dst);
     pol_safetensors_release(r->st, t->file, from, bytes);
