@@ -82,6 +82,25 @@ static void a_run_beside_the_cpus(void **state)
     assert_of_use(t, "run");
 }
 
+/* Moments, order, rows and the solutions of the repair are the device's too. Fewer than 4 tokens a column are
+ * refused. */
+static void a_default_run_beside_the_cpus(void **state)
+{
+#define DEFAULTS                                                                                                         \
+    "prune @model --data @calibration --keep 0.7 --seq-len 8 --passes 16 --repair-sequences 56 --held-out 2 --levels 2 " \
+    "--batch 2 --obs-block 8 --threads 1 "
+    cli *t = *state;
+    assert_call(t, 0, DEFAULTS "--backend cpu --out @/cpu --quiet");
+    assert_call_under(t, "POLLARD_SIM_REPORT", path(t, "report"), 0, DEFAULTS "--backend cuda --out @/run --quiet");
+    assert_clean_report(t, "report");
+    json_t *x = load_json(t, "run/run.json"), *y = load_json(t, "cpu/run.json");
+    assert_alike(x, y, "results.dense.held_out_nll");
+    assert_alike(x, y, "results.learnt.held_out_nll");
+    assert_near(logged(t, "run", 0, "loss") / logged(t, "cpu", 0, "loss"), 1, LIKE);
+    json_decref(x);
+    json_decref(y);
+}
+
 /* ---- going on ---- */
 
 static void stop_and_go_on(cli *t, const char *first, const char *second, const char *run)
@@ -193,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_run_beside_the_cpus, simulated_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_default_run_beside_the_cpus, simulated_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_run_goes_on_here_and_there, simulated_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(equal_bits_however_many_devices, simulated_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(equal_bits_where_layers_visit, simulated_setup, cli_teardown),
