@@ -208,7 +208,7 @@ evaluate() { # NAME OPTIONS...
 }
 
 # The same masks as long as probabilities are alike: uniform ones at first, whatever the device.
-learning+=(--keep 0.8 --method reference --init uniform)
+learning+=(--keep 0.8 --method reference --init uniform --no-repair)
 become_run() { # NAME STEPS OPTIONS...: this shell becomes the program
     exec "$pollard" prune "$model" --data "$work/text.txt" "${learning[@]}" --steps "$2" --eval-every "$2" --out "$work/$1" "${@:3}"
 }
