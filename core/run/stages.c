@@ -189,7 +189,10 @@ static pol_status step(pol_job *r, const pol_stage *s, int64_t done, double bega
     const int64_t looked_at = r->sequences[POL_PURPOSE_LEARN];
     const double start = pol_seconds();
     pol_step_report rep;
-    POL_TRY(s->step(r, &rep));
+    const pol_status stepped = s->step(r, &rep);
+    if (stepped == POL_ENUMERIC && r->o.method == POL_METHOD_ALLOCATION) /* whose step it is */
+        return pol_fail(r->ctx, stepped, "stage %s: %s", pol_stage_names[r->ck.stage], pol_error_text(r->ctx));
+    POL_TRY(stepped);
     const double tokens = (double)(r->sequences[POL_PURPOSE_LEARN] - looked_at) * (double)r->in.text.seq_len;
     const double rate = tokens / fmax(pol_seconds() - start, 1e-9);
     double held_out = NAN;

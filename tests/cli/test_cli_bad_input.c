@@ -199,7 +199,8 @@ static void texts_that_cannot_be_used(void **state)
     refused_clean(t, 3, "eval @model --text @model --quiet", "trained", "not a regular file");
     /* Enough to cut, too little to hold some out. */
     refused_clean(t, 3, PRUNE "--held-out 624", "calibration.txt", "624 sequences of 64 tokens", "hold 624 out");
-    refused_clean(t, 3, PRUNE "--init-seq-len 50000", "calibration.txt", "no sequence of 50000", "wanda-sp");
+    refused_clean(t, 3, PRUNE "--method units --init-seq-len 50000", "calibration.txt", "no sequence of 50000",
+                  "wanda-sp");
 }
 
 /* ---- budgets and limits ---- */
@@ -209,7 +210,8 @@ static void budgets_that_cannot_be_met(void **state)
     cli *t = *state;
     refused_clean(t, 3, PRUNE "--keep 0.001", "heads", "0.001", "none of 16");
     refused_clean(t, 3, PRUNE "--keep-heads 0.01", "heads", "0.01", "none of 16");
-    refused_clean(t, 3, PRUNE "--keep 0.01 --granularity blocks", "attention_blocks", "0.01", "none of 4");
+    refused_clean(t, 3, PRUNE "--method units --keep 0.01 --granularity blocks", "attention_blocks", "0.01",
+                  "none of 4");
     refused_clean(t, 3, PRUNE "--keep 0.3 --granularity heads --budget joint", "parameters", "0.3", "least share");
     refused_clean(t, 3, "estimate @model --keep 0.001 " SMALL, "heads", "0.001");
     refused_clean(t, 2, PRUNE "--keep 0", "--keep", "'0'");
@@ -217,6 +219,7 @@ static void budgets_that_cannot_be_met(void **state)
     refused_clean(t, 2, PRUNE "--keep nan", "--keep", "'nan'");
     refused_clean(t, 2, PRUNE "--budget joint --keep-heads 0.5", "heads", "0.5", "joint");
     refused_clean(t, 2, PRUNE "--granularity channels --keep-heads 0.5", "heads", "0.5");
+    refused_clean(t, 2, PRUNE "--granularity heads,blocks", "granularity: blocks", "heads and channels");
 }
 
 static void memory_that_is_not_there(void **state)
@@ -258,11 +261,13 @@ static void a_disk_that_is_full(void **state)
         {2100, "initial-mask.json", false}, /* run.json has no results yet */
         {6000, "log.jsonl", true},          /* 40 steps are longer, all else is shorter */
     };
-    const char *call = "prune @model --granularity heads --keep 0.5 --data @calibration --seq-len 64 --held-out 16 "
-                       "--init random --passes 640 --quiet --out @/run";
-    assert_call(t, 0,
-                "prune @model --granularity heads --keep 0.5 --data @calibration --seq-len 64 --held-out 16 "
-                "--init random --passes 640 --quiet --out @/whole");
+    const char *call =
+        "prune @model --method units --no-repair --granularity heads --keep 0.5 --data @calibration --seq-len 64 --held-out 16 "
+        "--init random --passes 640 --quiet --out @/run";
+    assert_call(
+        t, 0,
+        "prune @model --method units --no-repair --granularity heads --keep 0.5 --data @calibration --seq-len 64 --held-out 16 "
+        "--init random --passes 640 --quiet --out @/whole");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         t->file_limit = cases[i].limit;
         refused(t, 3, call, cases[i].file, "cannot be written", "File too large");
@@ -407,9 +412,9 @@ static void wrong_usage(void **state)
     refused_clean(t, 2, PRUNE "--baseline high", "--baseline", "'high'", "leave-one-out");
     refused_clean(t, 2, PRUNE "--memory-limit 5X", "--memory-limit", "'5X'");
     refused_clean(t, 2, PRUNE "--json=yes", "--json", "'yes'");
-    refused_clean(t, 2, PRUNE "--normalise --no-normalise", "--normalise", "contradict");
-    refused_clean(t, 2, PRUNE "--no-normalise", "learning_rate");
-    refused_clean(t, 2, PRUNE "--mask-samples 1", "mask_samples", "1");
+    refused_clean(t, 2, PRUNE "--method units --normalise --no-normalise", "--normalise", "contradict");
+    refused_clean(t, 2, PRUNE "--method units --no-normalise", "learning_rate");
+    refused_clean(t, 2, PRUNE "--method units --mask-samples 1", "mask_samples", "1");
     refused_clean(t, 2, PRUNE "--held-out 0", "held-out", "0");
     refused_clean(t, 2, PRUNE "--backend abacus", "'abacus'", "cpu");
     refused_clean(t, 2, PRUNE "--device 7", "--backend says whose device 7 is meant");

@@ -105,7 +105,7 @@ static void memory_is_as_planned(void **state)
 #define SETTINGS "--data @calibration --keep 0.6 --seq-len 64 --held-out 16 --init-sequences 16 --passes 32 "
     json_t *plan = call_json(t, "estimate @model --json " SETTINGS);
     json_t *run = call_json(t, "prune @model --json --quiet --out @/run " SETTINGS);
-    const int64_t bytes = whole(plan, "weight_bytes") + whole(plan, "activation_bytes");
+    const int64_t bytes = whole(plan, "weight_bytes") + whole(plan, "activation_bytes") + whole(plan, "repair_bytes");
     char said[64];
     snprintf(said, sizeof said, "of buffers on the device %.2f MiB\n", (double)bytes / 0x1p20);
     assert_int_equal(whole(run, "results.peak_device_bytes"), bytes);

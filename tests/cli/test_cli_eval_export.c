@@ -81,12 +81,17 @@ static void a_run_and_its_exports_are_one_function(void **state)
     cli *t = *state;
     assert_call(t, 0, RUN "--out @/run");
     json_t *run = load_json(t, "run/run.json");
-    const json_t *learnt = at(run, "results.learnt.perplexity"), *dense = at(run, "results.dense.perplexity");
-    assert_true(num(learnt, "perplexity") > num(dense, "perplexity"));
+    const json_t *learnt = at(run, "results.learnt.perplexity"), *repaired = at(run, "results.repaired.perplexity"),
+                 *dense = at(run, "results.dense.perplexity");
+    assert_true(num(learnt, "perplexity") > num(repaired, "perplexity"));
+    assert_true(num(repaired, "perplexity") > num(dense, "perplexity"));
 
     json_t *masked = call_json(t, "eval @/run --text @held-out --json");
-    assert_same_loss(masked, learnt);
+    assert_same_loss(masked, repaired);
     assert_true(json_is_true(at(masked, "pruned")));
+    json_t *bare = call_json(t, "eval --bare @/run --text @held-out --json");
+    assert_same_loss(bare, learnt);
+    json_decref(bare);
     assert_int_equal(whole(masked, "params"), whole(run, "results.learnt.params"));
     json_t *before = call_json(t, "eval --dense @/run --text @held-out --json");
     assert_same_loss(before, dense);
@@ -96,14 +101,14 @@ static void a_run_and_its_exports_are_one_function(void **state)
     static const char *const formats[] = {"zeros", "hf"};
     for (int f = 0; f < 2; f++) {
         char call[128];
-        snprintf(call, sizeof call, "export @/run --format %s --out @/%s --json", formats[f], formats[f]);
+        snprintf(call, sizeof call, "export @/run --format %s --dtype f32 --out @/%s --json", formats[f], formats[f]);
         json_t *e = call_json(t, call);
         assert_string_equal(text(e, "format"), formats[f]);
         assert_string_equal(text(e, "out"), path(t, formats[f]));
         assert_int_equal(whole(e, "block_params"), whole(run, "results.learnt.block_params"));
         snprintf(call, sizeof call, "eval @/%s --text @held-out --json", formats[f]);
         json_t *read = call_json(t, call);
-        assert_same_loss(read, learnt);
+        assert_same_loss(read, repaired);
         assert_false(json_is_true(at(read, "pruned")));
         assert_int_equal(whole(read, "params"), whole(run, f ? "results.learnt.params" : "results.dense.params"));
         json_decref(e);
@@ -122,7 +127,7 @@ static void a_run_and_its_exports_are_one_function(void **state)
     assert_string_equal(t->out, "");
     assert_true(there(t, "sharded/model.safetensors.index.json"));
     json_t *sharded = call_json(t, "eval @/sharded --text @held-out --json");
-    assert_same_loss(sharded, learnt);
+    assert_same_loss(sharded, repaired);
     json_decref(sharded);
 
     /* A pruned folder is a model like another: prune it again. */
@@ -142,15 +147,15 @@ static void a_run_and_its_exports_are_one_function(void **state)
 static void blocks_that_are_gone_stay_gone(void **state)
 {
     cli *t = *state;
-    assert_call(t, 0, RUN "--granularity heads,channels,blocks --keep 0.75 --init random --out @/run");
+    assert_call(t, 0, RUN "--method units --granularity heads,channels,blocks --keep 0.75 --init random --out @/run");
     json_t *run = load_json(t, "run/run.json"), *mask = load_json(t, "run/mask.json"), *layer;
     size_t l, gone = 0;
     json_array_foreach(at(mask, "layers"), l, layer) gone +=
         json_is_false(at(layer, "attention_block.kept")) + json_is_false(at(layer, "mlp_block.kept"));
     assert_int_equal(gone, 2);
-    assert_call(t, 0, "export @/run --format hf --out @/hf --quiet");
+    assert_call(t, 0, "export @/run --format hf --dtype f32 --out @/hf --quiet");
     json_t *hf = call_json(t, "eval @/hf --text @held-out --json");
-    assert_same_loss(hf, at(run, "results.learnt.perplexity"));
+    assert_same_loss(hf, at(run, "results.repaired.perplexity"));
     json_decref(hf);
     json_decref(mask);
     json_decref(run);
@@ -200,14 +205,15 @@ static void inspect_shows_shapes(void **state)
 
     assert_call(t, 0, RUN "--out @/run");
     j = call_json(t, "inspect @/run --json");
-    assert_int_equal(json_object_size(j), COUNT(keys) + 1);
+    assert_int_equal(json_object_size(j), COUNT(keys) + 2); /* the dense model, and how it was repaired */
+    assert_says(text(j, "repaired"), "ridge, target ");
     assert_int_equal(whole(j, "dense.params"), dense);
     json_t *run = load_json(t, "run/run.json");
     assert_int_equal(whole(j, "params"), whole(run, "results.learnt.params"));
     json_decref(run);
     json_decref(j);
     assert_call(t, 0, "inspect @/run");
-    assert_int_equal(lines_of(t->out), 5 + 4);
+    assert_int_equal(lines_of(t->out), 6 + 4);
     assert_says(t->out, "  layer  3  heads ");
     assert_call(t, 0, "inspect @/run --quiet");
     assert_string_equal(t->out, "");
@@ -226,13 +232,36 @@ static void inspect_shows_shapes(void **state)
 static void a_plan_is_printed_without_work(void **state)
 {
     cli *t = *state;
-    static const char *const keys[] = {
-        "device",           "devices",    "placement",    "step_passes",       "weights",       "weight_bytes",
-        "activation_bytes", "host_bytes", "device_bytes", "available_bytes",   "shared_memory", "units",
-        "variables",        "steps",      "tokens",       "forward_sequences", "seconds",       "text_assumed"};
+    static const char *const keys[] = {"device",
+                                       "devices",
+                                       "placement",
+                                       "step_passes",
+                                       "weights",
+                                       "weight_bytes",
+                                       "activation_bytes",
+                                       "repair_bytes",
+                                       "level_bytes",
+                                       "levels_resident",
+                                       "host_bytes",
+                                       "device_bytes",
+                                       "available_bytes",
+                                       "shared_memory",
+                                       "units",
+                                       "variables",
+                                       "steps",
+                                       "tokens",
+                                       "forward_sequences",
+                                       "seconds",
+                                       "text_assumed"};
     json_t *j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json");
     assert_keys(j, keys, COUNT(keys));
+    assert_int_equal(whole(j, "steps"), 1000 / 16);
+    assert_int_equal(whole(j, "forward_sequences.learning"), 1000 / 16 * 16);
+    assert_true(whole(j, "level_bytes") > 0 && json_is_true(at(j, "levels_resident")));
+    json_decref(j);
+    j = call_json(t, "estimate @model --method units --data @calibration --keep 0.6 --seq-len 64 --json");
     assert_int_equal(whole(j, "steps"), 3000 / 16);
+    assert_int_equal(whole(j, "level_bytes"), 0);
     assert_int_equal(whole(j, "units"), 4 * (4 + 96 + 2));
     assert_int_equal(whole(j, "variables"), 4 * (4 + 96));
     assert_int_equal(whole(j, "forward_sequences.learning"), 3000 / 16 * 16);
@@ -243,9 +272,11 @@ static void a_plan_is_printed_without_work(void **state)
     assert_int_equal(whole(j, "forward_sequences.learning"), 240000);
     json_decref(j);
     /* What is said in steps is what its passes would be: the held-out part follows. */
-    j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json --steps 400 --eval-every 0");
+    j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json --method units --steps 400 "
+                     "--eval-every 0");
     assert_int_equal(whole(j, "forward_sequences.learning"), 6400);
-    assert_int_equal(whole(j, "forward_sequences.held_out"), 4 * 128);
+    assert_int_equal(whole(j, "forward_sequences.held_out"),
+                     7 * 128); /* four rows, two ways of repair, an end */
     json_decref(j);
     assert_call(t, 0, "estimate @model --data @calibration --keep 0.6 --seq-len 64");
     assert_says(t->out, "400 of 408 units");

@@ -6,9 +6,9 @@
 #include "same_run.h"
 #include "stopping.h"
 
-#define SETTINGS                                                                                         \
-    "@model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 " \
-    "--eval-every 2 --eval @held-out --eval-limit 8 --threads 1 --quiet "
+#define SETTINGS                                                                                                \
+    "@model --method units --no-repair --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 " \
+    "--init-sequences 16 --eval-every 2 --eval @held-out --eval-limit 8 --threads 1 --quiet "
 
 /* A run that is held after so many steps, or a few more. */
 static pid_t running(cli *t, const char *run, const char *options, int steps)
@@ -80,7 +80,7 @@ static void an_early_signal_loses_nothing(void **state)
         /* Before the program could ask for the signal it ends the process; and a slow test may come too late. */
         assert_true(code == 130 || code == 1000 + SIGINT || code == 0);
         char *after = timeless_checkpoint(t, "run", &n);
-        assert_true(pol_get_u64le((uint8_t *)after + 64) >= pol_get_u64le((uint8_t *)before + 64));
+        assert_true(pol_get_u64le((uint8_t *)after + 80) >= pol_get_u64le((uint8_t *)before + 80));
         free(before);
         before = after;
     }
@@ -104,8 +104,10 @@ static void a_later_second_signal_ends_at_once(void **state)
 {
     cli *t = *state;
     /* A single sequence so long that its forward pass, which no signal ends, takes seconds. */
-    const pid_t pid = start(t, "prune @model --data @calibration --keep 0.6 --seq-len 16384 --held-out 1 --passes 0 "
-                               "--init magnitude --threads 1 --out @/run");
+    const pid_t pid = start(
+        t,
+        "prune @model --method units --no-repair --data @calibration --keep 0.6 --seq-len 16384 --held-out 1 --passes 0 "
+        "--init magnitude --threads 1 --out @/run");
     for (bool begun = false; !begun; sleep_us(1000)) {
         char *said = slurp(path(t, "stderr"), NULL);
         begun = strstr(said, "dense model\n") || has_ended(pid);
@@ -168,7 +170,8 @@ static void what_a_killed_run_was_writing_goes(void **state)
 
 /* ---- what resume takes and refuses ---- */
 
-#define ROUGH "--data @calibration --keep 0.7 --passes 48 --init magnitude --threads 1 --quiet "
+#define ROUGH \
+    "--method units --no-repair --data @calibration --keep 0.7 --passes 48 --init magnitude --threads 1 --quiet "
 
 static void resume_takes_what_is_as_it_was(void **state)
 {
@@ -187,9 +190,10 @@ static void resume_takes_what_is_as_it_was(void **state)
     /* Text that has moved is the same text; without its end the run is not done. */
     assert_ok(t->ctx, pol_file_copy(t->ctx, test_file("text/calibration.txt"), path(t, "moved.txt")));
     assert_int_equal(unlink(path(t, "run/mask.json")), 0);
-    assert_call(t, 0,
-                "prune @model --data @/moved.txt --keep 0.6 --seq-len 64 --passes 256 --held-out 16 "
-                "--init-sequences 16 --eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume");
+    assert_call(
+        t, 0,
+        "prune @model --method units --no-repair --data @/moved.txt --keep 0.6 --seq-len 64 --passes 256 --held-out 16 "
+        "--init-sequences 16 --eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume");
     assert_same_file(t, "run/mask.json", "empty/mask.json");
     /* A learning rate, 6 / sqrt(passes), of more digits than the record has is still the same setting. */
     assert_call(t, 0, "prune @model " ROUGH "--out @/rough");
@@ -213,21 +217,23 @@ static void resume_refuses_what_differs(void **state)
         {"--eval-limit 9", "settings.text.eval_limit", "8", "9"},
         {"--max-sequences 500", "settings.text.max_sequences", "0", "500"},
         {"--batch 4", "settings.batch", "8", "4"},
-        {"--smin 0.25", "settings.smin", "0.003", "0.25"},
+        {"--smin 0.25", "settings.learn.smin", "0.003", "0.25"},
     };
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         char call[512];
         snprintf(call, sizeof call, "prune " SETTINGS "%s --out @/run --resume", changes[i].options);
         refused(t, 2, call, "run.json", changes[i].named, changes[i].was, changes[i].is);
     }
-    refused(t, 2,
-            "prune @model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
-            "--eval-every 2 --eval-limit 8 --quiet --out @/run --resume",
-            "run.json", "with 'eval'");
-    refused(t, 3,
-            "prune @model --data @held-out --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
-            "--eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume",
-            "run.json", "data.");
+    refused(
+        t, 2,
+        "prune @model --method units --no-repair --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
+        "--eval-every 2 --eval-limit 8 --quiet --out @/run --resume",
+        "run.json", "with 'eval'");
+    refused(
+        t, 3,
+        "prune @model --method units --no-repair --data @held-out --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
+        "--eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume",
+        "run.json", "data.");
     copy_model(t, "model");
     char *weights;
     size_t n;
@@ -235,10 +241,11 @@ static void resume_refuses_what_differs(void **state)
     weights[n - 1] ^= 1;
     spill(t, "model/model.safetensors", weights, n);
     free(weights);
-    refused(t, 3,
-            "prune @/model --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
-            "--eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume",
-            "run.json", "model.hash was ");
+    refused(
+        t, 3,
+        "prune @/model --method units --no-repair --data @calibration --keep 0.6 --seq-len 64 --passes 256 --held-out 16 --init-sequences 16 "
+        "--eval-every 2 --eval @held-out --eval-limit 8 --quiet --out @/run --resume",
+        "run.json", "model.hash was ");
     /* Nothing of it has touched the run. */
     assert_call(t, 0, "prune " SETTINGS "--out @/run --resume");
 }

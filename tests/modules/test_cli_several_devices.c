@@ -4,9 +4,9 @@
 #include "tests/modules/fakes.h"
 
 /* Batches of two and of one, and no number of them that three devices share equally. */
-#define SETTINGS                                                                                         \
-    "@model --data @calibration --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
-    "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
+#define SETTINGS                                                                                                        \
+    "@model --data @calibration --method units --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
+    "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "                 \
     "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --quiet "
 
 static void equal_bits_however_many(void **state)
@@ -30,7 +30,7 @@ static void equal_bits_however_many(void **state)
 static void the_plan_is_of_each(void **state)
 {
     cli *t = *state;
-#define PLAN "estimate @model --keep 0.6 --seq-len 32 "
+#define PLAN "estimate @model --method units --keep 0.6 --seq-len 32 "
     json_t *one = call_json(t, PLAN "--backend cuda --json"), *all = call_json(t, PLAN "--device all --json");
     assert_int_equal(whole(one, "devices"), 1);
     assert_int_equal(whole(all, "devices"), 3);
@@ -87,7 +87,8 @@ static void the_plan_is_of_all_where_memory_is_the_hosts(void **state)
     json_t *one = call_json(t, PLAN "--backend cuda --json"), *all = call_json(t, PLAN "--device all --json");
     assert_true(json_is_true(at(all, "shared_memory")));
     assert_int_equal(whole(all, "host_bytes"),
-                     whole(one, "host_bytes") + 2 * whole(one, "weight_bytes") + 2 * whole(one, "activation_bytes"));
+                     whole(one, "host_bytes") + 2 * (whole(one, "weight_bytes") + whole(one, "activation_bytes") +
+                                                     whole(one, "repair_bytes")));
     json_decref(one);
     json_decref(all);
 }
@@ -145,9 +146,9 @@ static void begun(cli *t, const char *call)
 static void resumed_on_others(void **state)
 {
     cli *t = *state;
-#define LOUD                                                                                                    \
-    "prune @model --data @calibration --keep 0.6 --seq-len 32 --steps 20 --mask-samples 3 --held-out 7 --init " \
-    "uniform --checkpoint-every 2 --threads 1 --out @/run "
+#define LOUD                                                                                               \
+    "prune @model --data @calibration --method units --keep 0.6 --seq-len 32 --steps 20 --mask-samples 3 " \
+    "--held-out 7 --init uniform --checkpoint-every 2 --threads 1 --out @/run "
     begun(t, LOUD "--backend cuda");
     assert_call(t, 0, LOUD "--resume --device all");
     assert_null(strstr(t->err, "goes on with"));

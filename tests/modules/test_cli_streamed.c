@@ -4,10 +4,10 @@
 #include "tests/modules/fakes.h"
 
 /* Two passes of a mask, six of a step. */
-#define SETTINGS                                                                                         \
-    "@model --data @calibration --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
-    "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "  \
-    "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --backend cuda "
+#define SETTINGS                                                                                                        \
+    "@model --data @calibration --method units --keep 0.6 --seq-len 32 --granularity heads,channels,blocks --steps 20 " \
+    "--mask-samples 3 --sequences-per-mask 3 --batch 2 --held-out 7 --init-sequences 8 --eval-every 4 "                 \
+    "--checkpoint-every 5 --eval @held-out --eval-limit 5 --threads 1 --no-repair --backend cuda "
 
 static json_t *planned(cli *t, const char *device, int64_t limit)
 {

@@ -189,9 +189,10 @@ static void test_refused_before_any_buffer(void **state)
     assert_ok(f.ctx, pol_plan_make(&f.o, &f.in, &plan));
     assert_true(asked.calls > 0); /* the rate was measured */
     const pol_memory need = plan.memory;
+    const uint64_t device = need.weight_bytes + need.activation_bytes + need.repair_bytes;
     asked.calls = 0;
 
-    f.o.memory_limit = need.weight_bytes + need.activation_bytes + need.host_bytes - 1;
+    f.o.memory_limit = device + need.host_bytes - 1;
     assert_fails(f.ctx, pol_plan_make(&f.o, &f.in, &plan), POL_ELIMIT, "are available");
     f.o.memory_limit++;
     assert_ok(f.ctx, pol_plan_make(&f.o, &f.in, &plan));
@@ -200,10 +201,10 @@ static void test_refused_before_any_buffer(void **state)
     /* A device with memory of its own, to which layers cannot be streamed. The limit goes for that. */
     ops.stream_in = NULL;
     now->host_memory = false;
-    f.o.memory_limit = need.weight_bytes + need.activation_bytes - 1;
+    f.o.memory_limit = device - 1;
     assert_fails(f.ctx, pol_plan_make(&f.o, &f.in, &plan), POL_ELIMIT, "on the device");
     f.o.memory_limit = UINT64_MAX; /* and makes none */
-    now->memory_bytes = need.weight_bytes + need.activation_bytes - 1;
+    now->memory_bytes = device - 1;
     assert_fails(f.ctx, pol_plan_make(&f.o, &f.in, &plan), POL_ELIMIT, "on the device");
     *now = d;
     f.o.memory_limit = 0;
