@@ -3,6 +3,7 @@
 
 #include "core/export/safetensors_write.h"
 #include "core/repair/repaired.h"
+#include "pollard/export.h"
 #include "tests/unit/repair_model.h"
 
 enum { MAX_TENSORS = 32 };
@@ -190,6 +191,42 @@ static void test_tensors_are_checked(void **state)
     unload_fixture(f);
 }
 
+/* Output biases go where a stock class has them: beside biases that the model has, but not into a family without. */
+static void test_export_of_biases(void **state)
+{
+    static const struct {
+        const char *model;
+        pol_status code;
+    } cases[] = {{"llama-linear-bias", POL_OK}, {"llama-gqa-tied", POL_OK}, {"mistral-window", POL_EUNSUPPORTED}};
+    fixture *f = *state;
+    for (size_t i = 0; i < POL_COUNT(cases); i++) {
+        char out[64];
+        pol_source *back;
+        load_fixture(f, cases[i].model);
+        pol_repair_job j = job_of(f, POL_REPAIR_BIAS);
+        j.identity[0] = (char)('a' + i);
+        assert_ok(f->ctx, pol_repair_run(&j, NULL));
+        pol_repaired *r = open_repaired(f, "half");
+        snprintf(out, sizeof out, "out-%zu", i);
+        for (int format = POL_EXPORT_ZEROS; format <= POL_EXPORT_HF; format++) {
+            const pol_export_options o = {.format = (pol_export_format)format, .repaired = r};
+            const pol_status s = pol_export(f->m.src, f->m.units, f->mask, &o, in(f, out));
+            assert_int_equal(s, cases[i].code);
+            assert_int_equal(pol_path_exists(in(f, out)), s == POL_OK);
+            if (s < 0) {
+                assert_non_null(strstr(pol_error_text(f->ctx), "no stock Hugging Face class of the family 'mistral'"));
+                continue;
+            }
+            assert_ok(f->ctx, pol_source_open(f->ctx, in(f, out), &back));
+            assert_true(pol_source_config(back)->o_bias && pol_source_config(back)->mlp_bias);
+            pol_source_close(back);
+            assert_ok(f->ctx, pol_remove_tree(f->ctx, in(f, out)));
+        }
+        pol_repaired_close(r);
+        unload_fixture(f);
+    }
+}
+
 /* A writer that goes on: what it says is there, gives back and takes up. */
 static void test_file_that_grows(void **state)
 {
@@ -242,6 +279,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_metadata_is_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tensors_are_checked, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_export_of_biases, setup, teardown),
         cmocka_unit_test_setup_teardown(test_file_that_grows, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
