@@ -21,11 +21,21 @@ peer() { # text, keep, tool, seed, judged, driver and its options; {mask} stands
 
 removed() { awk -v k="$1" 'BEGIN { print 1 - k }'; }
 
+# LLM-Pruner leaves six of thirty blocks whole and removes whole groups: ratios that come closest to each share (0.803, 0.700, 0.533).
+pruner_ratio() { case $1 in 0.8) echo 0.328 ;; 0.7) echo 0.3889 ;; 0.5) echo 0.6666 ;; esac; }
+
+learnt() { # text, keep, passes, seed
+  peer "$1" "$2" "peer-reference-0.002-$3" "$4" no reference.py "$clones/backprop-free_LLM_pruning" "$model" "$(text_of "$1")" "$2" "$3" 0.002
+}
+
 for text in c4 wikitext2; do
   for keep in 0.7 0.5 0.8; do
     peer $text $keep peer-wanda-sp 0 no flap.py "$clones/FLAP" "$model" "$(text_of $text)" wanda_sp "$(removed $keep)"
+    peer $text $keep peer-llm-pruner 42 no llm_pruner.py "$clones/LLM-Pruner" "$model" "$(text_of $text)" "$(pruner_ratio $keep)"
     peer $text $keep peer-flap 0 yes flap.py "$clones/FLAP" "$model" "$(text_of $text)" flap "$(removed $keep)"
   done
   # Of three groups a layer 0.3 is none and a third is one: this keeps 0.667, the above 0.775.
   peer $text 0.7 peer-wanda-sp-third 0 no flap.py "$clones/FLAP" "$model" "$(text_of $text)" wanda_sp 0.3334
+  learnt $text 0.7 1000 42
 done
+learnt c4 0.7 10000 42
