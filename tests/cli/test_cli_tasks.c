@@ -114,7 +114,7 @@ static void resumed(void **state)
     static const char *const methods[] = {"units", "allocation"};
     const char *const objectives[] = {"kl", say("accuracy=%s%s", task("openbookqa"), "")};
     for (int i = 0; i < 4; i++) {
-        char call[8192], out[16], more[16384];
+        char call[8192], out[24], more[16384];
         snprintf(out, sizeof out, "whole%d", i);
         snprintf(
             call, sizeof call,
