@@ -46,8 +46,8 @@ static void learning_pays(void **state)
     const char *model = shared_file("models/stories260K/stories260K.gguf");
     const char *data = shared_file("text/tinystories/tinystories-10k-1.4M.txt");
     mark_stories(t, shared_file("text/tinystories/tinystories-val-794K.txt"), "val.txt");
-    prune(t, model, data, "--passes 0 --out @/metric");
-    prune(t, model, data, "--passes 3000 --out @/learnt");
+    prune(t, model, data, "--method units --no-repair --passes 0 --out @/metric");
+    prune(t, model, data, "--method units --no-repair --passes 3000 --out @/learnt");
     const double dense = loss_of(t, model), metric = loss_of(t, "@/metric"), learnt = loss_of(t, "@/learnt");
     assert_near(dense, 1.6382, 1e-3);
     assert_near(metric, 3.08, 0.12);

@@ -5,8 +5,8 @@
 
 enum { STEPS = 12 };
 
-#define RUN                                                                                                   \
-    "prune @model --data @calibration --seq-len 64 --held-out 16 --init-sequences 16 --threads 1 --steps 12 " \
+#define RUN                                                                                                                              \
+    "prune @model --method units --no-repair --data @calibration --seq-len 64 --held-out 16 --init-sequences 16 --threads 1 --steps 12 " \
     "--mask-samples 4 --keep 0.6 --lr 0.05 --checkpoint-every 1 --quiet "
 
 /* ---- the program under the shim ---- */
