@@ -32,16 +32,16 @@ keep_json() { # file, command...: its output, whole or absent
 }
 
 judge() { # row, model or run, options of eval...
-  local base=$judged/$1 eval=("$pollard" eval "$2" "${@:3}" --threads "$threads" --json --quiet) p
+  local base=$judged/$1 test=$data/text/wikitext2/wiki.test.raw eval=("$pollard" eval "$2" "${@:3}" --threads "$threads" --json --quiet) p
   for p in "${part[@]}"; do
     case $p in
-      paper:*) keep_json "$base.paper.json" "${eval[@]}" --text "$data/text/wikitext2/wiki.test.raw" --limit "${p#*:}" ;;
-      standard:*) keep_json "$base.standard.json" "${eval[@]}" --text "$data/text/wikitext2/wiki.test.raw" --protocol standard --limit "${p#*:}" ;;
+      paper:*) keep_json "$base.paper.json" "${eval[@]}" --text "$test" --limit "${p#*:}" ;;
+      standard:*) keep_json "$base.standard.json" "${eval[@]}" --text "$test" --protocol standard --limit "${p#*:}" ;;
       c4:*) keep_json "$base.c4.json" "${eval[@]}" --text "$out/c4-judge.jsonl" --limit "${p#*:}" ;;
     esac || return
   done
-  keep_json "$base.tasks.json" "${eval[@]}" --limit $items --task piqa="$tasks/piqa.jsonl" openbookqa="$tasks/openbook_qa.jsonl" \
-    winogrande="$tasks/winogrande.jsonl" arc_easy="$tasks/arc_easy.jsonl" boolq="$tasks/boolq.jsonl"
+  keep_json "$base.tasks.json" "${eval[@]}" --limit $items --task piqa="$tasks/piqa.jsonl" \
+    openbookqa="$tasks/openbook_qa.jsonl" winogrande="$tasks/winogrande.jsonl" arc_easy="$tasks/arc_easy.jsonl" boolq="$tasks/boolq.jsonl"
 }
 
 wanted() { [[ $1 =~ $filter ]] && ! { [ -f "$table" ] && cut -f 1 "$table" | grep -qxF -- "$1"; }; }
@@ -58,7 +58,8 @@ learn() { # name, text, options of prune...
 }
 
 mend() { # mask, text, kind of repair, folder
-  "$pollard" repair --mask "$1" --model "$model" --data "$(text_of "$2")" --repair "$3" --threads "$threads" --out "$4" --resume --quiet
+  "$pollard" repair --mask "$1" --model "$model" --data "$(text_of "$2")" --repair "$3" --threads "$threads" --out "$4" \
+    --resume --quiet
 }
 
 # A row that fails is told and left for another call; an interrupt ends the grid.
@@ -84,7 +85,7 @@ masks() { # text, keep, mask, seed, repairs, options of prune...
 }
 
 repaired_row() { # row, name, text, options of eval, options of prune...
-  learn "$2" "$3" "${@:5}" && judge "$1" "$out/runs/$2" $4 &&
+  learn "$2" "$3" "${@:5}" && judge "$1" "$out/runs/$2" ${4:+"$4"} &&
     record "$1" "prune MODEL --data $3 ${*:5}" "$out/runs/$2/run.json"
 }
 
@@ -95,8 +96,12 @@ allocation() { # text, keep, mask, seed, options of prune...: learnt in the repa
 }
 
 peer_row() { # row, name, mask file, text, options of eval
-  mend "$3" "$4" ridge "$out/runs/$2+ridge" && judge "$1" "$out/runs/$2+ridge" $5 || return
-  if [ -n "$5" ]; then record "$1" "peers.sh" "$3"; else record "$1" "peers.sh; repair --mask FILE --data $4 --repair ridge" "$3" "$out/runs/$2+ridge/run.json"; fi
+  mend "$3" "$4" ridge "$out/runs/$2+ridge" && judge "$1" "$out/runs/$2+ridge" ${5:+"$5"} || return
+  if [ -n "$5" ]; then
+    record "$1" "peers.sh" "$3"
+  else
+    record "$1" "peers.sh; repair --mask FILE --data $4 --repair ridge" "$3" "$out/runs/$2+ridge/run.json"
+  fi
 }
 
 peers() { # text, keep: masks of other tools that peers.sh left in OUT/peers/TEXT-KEEP-TOOL-sSEED.json
@@ -168,4 +173,9 @@ grid() {
   done
 }
 
-{ split_texts; grid; exit; } # read whole before it runs: an edit does not disturb a grid under way
+main() { # read whole before it runs: an edit does not disturb a grid under way
+  split_texts
+  grid
+}
+
+main
