@@ -44,8 +44,9 @@ static void print_plan(const pol_plan *p, FILE *out)
             p->memory.weight_bits < 32 ? ": rounded to it, where the model has more digits; sums are f32" : "");
     print_memory(p, out);
     fprintf(out, "        variables  %lld of %lld units\n", (long long)p->variables, (long long)p->units);
-    fprintf(out, "        forward    %lld sequences to learn in %lld steps,\n",
-            (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps);
+    fprintf(out, "        forward    %lld sequences to learn in %lld steps%s,\n",
+            (long long)p->sequences[POL_PURPOSE_LEARN], (long long)p->steps,
+            p->pilot ? ", or others that a pilot finds better" : "");
     fprintf(
         out,
         "                   %lld to initialise, %lld to repair, %lld to judge, %lld to evaluate; %s tokens in all\n",
@@ -95,6 +96,11 @@ static void on_staged(void *user, pol_stage_kind stage, const pol_stage_result *
                           x->before, x->after, (long long)x->chosen_step);
     else if (isfinite(x->before))
         cli_progress_note(p, "stage %s: gained nothing over %.4f, and is dropped", pol_stage_names[stage], x->before);
+}
+
+static void on_sized(void *user, const char *line)
+{
+    cli_progress_note(&((watcher *)user)->progress, "sizing: %s", line);
 }
 
 static void on_judged(void *user, int64_t step, double held_out, bool best)
@@ -208,7 +214,7 @@ int cmd_prune(pol_context *ctx, int argc, char **argv)
     watcher w = {.table = !c.quiet && !c.json};
     cli_progress_init(&w.progress, c.quiet);
     cli_progress_log(&w.progress, ctx, c.verbose ? POL_LOG_DEBUG : POL_LOG_WARN);
-    const pol_prune_observer watch = {&w, on_plan, on_stage, on_progress, on_step, on_judged, on_staged};
+    const pol_prune_observer watch = {&w, on_plan, on_stage, on_progress, on_step, on_judged, on_staged, on_sized};
     const pol_status s = pol_prune(ctx, &c.settings, &watch, &result);
     cli_progress_clear(&w.progress);
     if (s < 0)

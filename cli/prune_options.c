@@ -17,7 +17,7 @@ typedef struct given {
         obs_block, align_channels, min_groups, repair_sequences;
     double keep, keep_heads, keep_channels, keep_attention, keep_mlp, lr, smin, allocation_lr, spread, damping, refit;
     uint64_t memory_limit;
-    bool resume, separate, normalise, no_normalise, no_repair, keep_database, fixed_spread;
+    bool resume, separate, normalise, no_normalise, no_repair, keep_database, fixed_spread, no_pilot;
 } given;
 
 enum { OPTION_ROOM = 96 };
@@ -122,6 +122,8 @@ static void make_options(given *g, cli_prune *c, cli_option out[OPTION_ROOM])
          NULL},
 
         HEADING("Learning"),
+        {"no-pilot", NULL, "measure nothing: K, sequences a mask, learning rate and spread are presets or as given",
+         CLI_FLAG, &g->no_pilot, 0, 0, NULL},
         {"objective", "NAME",
          "what is brought down: cross-entropy; kl, the divergence from the dense model; accuracy=TASK=FILE, the share "
          "of a multiple-choice file's items that are wrong (cross-entropy)",
@@ -267,7 +269,6 @@ static void lay_repair(const given *g, pol_prune_settings *o)
 /* Forward sequences for learning, said as such or as steps. */
 static int lay_passes(const char *command, const given *g, pol_prune_settings *o)
 {
-    const int64_t per_step = (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
     OVER(o->passes, g->passes);
     if (g->steps < 0)
         return EXIT_DONE;
@@ -275,7 +276,11 @@ static int lay_passes(const char *command, const given *g, pol_prune_settings *o
         return cli_usage(command, "--steps: an allocation is learnt in several stages: give --passes");
     if (g->passes >= 0)
         return cli_usage(command, "--steps and --passes say the same thing: give one");
-    if (__builtin_mul_overflow(g->steps, per_step, &o->passes))
+    if (!o->learn.mask_samples)
+        o->learn.mask_samples = 16;
+    if (!o->learn.sequences_per_mask)
+        o->learn.sequences_per_mask = 1; /* what a step is, is said with it */
+    if (__builtin_mul_overflow(g->steps, (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask, &o->passes))
         return cli_usage(command, "--steps: more forward sequences than can be counted");
     return EXIT_DONE;
 }
@@ -305,6 +310,7 @@ static int lay_over(const char *command, const given *g, pol_prune_settings *o)
 {
     o->out = g->out;
     o->resume = g->resume;
+    o->pilot &= !g->no_pilot;
     o->text = (pol_text_options){.format = (pol_text_format)g->format, .field = g->field, .separator = g->separator};
     o->bos = (pol_bos)g->bos;
     o->eval_text = g->eval_text;

@@ -110,10 +110,11 @@ static void choose_sequences(const pol_pilot *p, const pol_pilot_ask *ask, pol_p
     }
     const double best = sqrt(p->residual * p->change_seconds / (p->between_masks * p->pass_seconds));
     const int64_t K = ask->candidates > 0 ? ask->candidates : LEAST_CANDIDATES;
-    const int64_t most = pol_min_i64(MOST_SEQUENCES, pol_max_i64(1, ask->passes / (K * STEPS_NEEDED)));
-    c->sequences = (int32_t)fmin((double)most, fmax(1.0, round(best)));
+    const double most = (double)pol_min_i64(MOST_SEQUENCES, pol_max_i64(1, ask->passes / (K * STEPS_NEEDED)));
+    const double wanted = fmax(1.0, exp2(round(log2(best)))); /* the nearest, by ratio */
+    c->sequences = (int32_t)fmin(wanted, exp2(floor(log2(most))));
     say(c, "%d sequence%s a mask: sqrt(residual x change / (between masks x pass)) is %.2f%s", c->sequences,
-        c->sequences == 1 ? "" : "s", best, round(best) > (double)most ? ", but that leaves too few steps" : "");
+        c->sequences == 1 ? "" : "s", best, wanted > most ? ", but that leaves too few steps" : "");
 }
 
 /* The largest power of two, LEAST_CANDIDATES or more, that leaves `steps`, and not above `most`. */

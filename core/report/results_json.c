@@ -88,16 +88,16 @@ json_t *pol_placement_json(const pol_memory *m)
 json_t *pol_plan_json(const pol_plan *p)
 {
     const pol_memory *m = &p->memory;
-    return json_pack("{so sI so sI ss so so so so sb so so so sb sI sI sI so sI sf sb}", "device",
-                     pol_device_json(&p->device), "devices", (json_int_t)p->n_devices, "placement",
-                     pol_placement_json(m), "step_passes", (json_int_t)p->step_passes, "weights", p->weights,
-                     "weight_bytes", bytes(m->weight_bytes), "activation_bytes", bytes(m->activation_bytes),
-                     "repair_bytes", bytes(m->repair_bytes), "level_bytes", bytes(m->level_bytes), "levels_resident",
-                     (int)m->levels_resident, "host_bytes", bytes(m->host_bytes), "device_bytes",
-                     bytes(m->device_bytes), "available_bytes", bytes(m->available_bytes), "shared_memory",
-                     (int)m->shared, "units", (json_int_t)p->units, "variables", (json_int_t)p->variables, "steps",
-                     (json_int_t)p->steps, "forward_sequences", pol_sequences_json(p->sequences), "tokens",
-                     (json_int_t)p->tokens, "seconds", p->seconds, "text_assumed", (int)p->text_assumed);
+    return json_pack(
+        "{so sI so sI ss so so so so sb so so so sb sI sI sI sI so sI sf sb}", "device", pol_device_json(&p->device),
+        "devices", (json_int_t)p->n_devices, "placement", pol_placement_json(m), "step_passes",
+        (json_int_t)p->step_passes, "weights", p->weights, "weight_bytes", bytes(m->weight_bytes), "activation_bytes",
+        bytes(m->activation_bytes), "repair_bytes", bytes(m->repair_bytes), "level_bytes", bytes(m->level_bytes),
+        "levels_resident", (int)m->levels_resident, "host_bytes", bytes(m->host_bytes), "device_bytes",
+        bytes(m->device_bytes), "available_bytes", bytes(m->available_bytes), "shared_memory", (int)m->shared, "units",
+        (json_int_t)p->units, "variables", (json_int_t)p->variables, "steps", (json_int_t)p->steps, "pilot",
+        (json_int_t)p->pilot, "forward_sequences", pol_sequences_json(p->sequences), "tokens", (json_int_t)p->tokens,
+        "seconds", p->seconds, "text_assumed", (int)p->text_assumed);
 }
 
 json_t *pol_device_json(const pol_device_info *d)

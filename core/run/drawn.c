@@ -22,12 +22,25 @@ static pol_status mark(pol_job *r, const pol_deck_settings *o, bool *wanted)
     return s;
 }
 
+/* The first n draws of such decks, which do not depend on what a step has of them. */
+static pol_deck_settings first_draws(pol_deck_settings o, int64_t n)
+{
+    o.steps = n;
+    o.masks = o.sequences = 1;
+    o.shared = true;
+    return o;
+}
+
 /* Of each stage; those that judge are all looked at. */
 static pol_status mark_all(pol_job *r, bool *wanted)
 {
-    const pol_deck_settings counts = pol_allocation_deck(&r->o.allocation);
+    pol_deck_settings counts = pol_allocation_deck(&r->o.allocation);
     pol_deck_settings masks = pol_learn_deck(&r->o.learn);
     masks.steps = pol_max_i64(r->o.stage_steps[POL_STAGE_BLOCKS], r->o.stage_steps[POL_STAGE_UNITS]);
+    if (r->o.sized && r->o.method == POL_METHOD_ALLOCATION)
+        counts = first_draws(counts, pol_prune_sized_draws(&r->o));
+    else if (r->o.sized)
+        masks = first_draws(masks, pol_prune_sized_draws(&r->o));
     if (r->o.stage_steps[POL_STAGE_ALLOCATION])
         POL_TRY(mark(r, &counts, wanted));
     POL_TRY(mark(r, &masks, wanted));

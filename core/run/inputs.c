@@ -72,13 +72,6 @@ static pol_status cut_for_metric(const pol_prune_settings *o, pol_inputs *in)
     return POL_OK;
 }
 
-int64_t pol_prune_draws(const pol_prune_settings *o)
-{
-    const int64_t per_step = o->learn.sequences_per_mask * (o->learn.shared_sequences ? 1 : o->learn.mask_samples);
-    return o->stage_steps[POL_STAGE_ALLOCATION] * o->allocation.sequences_per_candidate +
-           (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * per_step;
-}
-
 /* For a plan without text: as many sequences as the run can see, and no ids. */
 static void assume_text(const pol_prune_settings *o, pol_inputs *in)
 {
@@ -123,7 +116,7 @@ static pol_status read_text(const pol_prune_settings *o, pol_inputs *in)
     return POL_OK;
 }
 
-pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_inputs *in)
+pol_status pol_inputs_open(pol_context *ctx, pol_prune_settings *o, pol_inputs *in)
 {
     memset(in, 0, sizeof *in);
     in->ctx = ctx;
@@ -134,6 +127,8 @@ pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_in
         s = pol_source_open(ctx, o->model, &in->src);
     if (s == POL_OK)
         s = pol_units_new(ctx, pol_source_config(in->src), &in->units);
+    if (s == POL_OK)
+        s = pol_prune_share_out(ctx, o, in->units);
     if (s == POL_OK)
         s = pol_inputs_budget(o, NULL, in);
     if (s == POL_OK && o->init_run)

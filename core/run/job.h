@@ -76,6 +76,11 @@ pol_status pol_job_prepare(pol_job *r);
 pol_status pol_job_budget(pol_job *r, const json_t *old);
 void pol_job_report_budget(const pol_job *r, const uint8_t *mask, pol_cost_report *out);
 
+/* Sizing (r->o.sized), when what learning begins with is known: measures, chooses, settles the steps, records it. Or as
+ * the record of a run that goes on has it: nothing is measured twice. */
+pol_status pol_job_size(pol_job *r);
+pol_status pol_job_take_sizing(pol_job *r, const json_t *old);
+
 /* Of buffers, at their highest, on the device that had most. */
 uint64_t pol_job_peak_device_bytes(const pol_job *r);
 

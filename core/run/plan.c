@@ -50,7 +50,7 @@ static int64_t judgements(const pol_prune_settings *o)
 {
     int64_t n = 0;
     for (int i = 0; i < POL_STAGES; i++) {
-        const int64_t steps = o->stage_steps[i], every = o->eval_every;
+        const int64_t steps = o->stage_steps[i], every = pol_prune_eval_every(o);
         const bool measured = o->method != POL_METHOD_ALLOCATION && o->objective.kind == POL_OBJECTIVE_CROSS_ENTROPY;
         n += steps ? 1 + (every ? (steps - 1) / every : 0) + !measured : 0;
     }
@@ -357,7 +357,8 @@ static int64_t learning(const pol_prune_settings *o, const pol_inputs *in)
 {
     const int64_t draws =
         (o->learn.steps + o->stage_steps[POL_STAGE_BLOCKS]) * o->learn.mask_samples * o->learn.sequences_per_mask +
-        o->allocation.steps * o->allocation.candidates * o->allocation.sequences_per_candidate;
+        o->allocation.steps * o->allocation.candidates * o->allocation.sequences_per_candidate +
+        pol_prune_pilot_passes(o);
     if (!in->task)
         return draws;
     const double choices = (double)pol_task_rows(in->task, 0, in->n_learn_items) / (double)in->n_learn_items;
@@ -376,6 +377,7 @@ pol_status pol_plan_make(const pol_prune_settings *o, pol_inputs *in, pol_plan *
     plan->steps = pol_prune_steps(o);
     plan->sequences[POL_PURPOSE_INIT] = pol_metric_passes(o->init) * in->init.n + prepared_sequences(o, in);
     plan->sequences[POL_PURPOSE_LEARN] = learning(o, in);
+    plan->pilot = pol_prune_pilot_passes(o);
     plan->sequences[POL_PURPOSE_HELD_OUT] = judging(o, in) * judgements(o) + o->held_out * (table_rows(o) + ways(o));
     plan->sequences[POL_PURPOSE_EVAL] = table_rows(o) * in->eval.n;
     plan->sequences[POL_PURPOSE_REPAIR] =

@@ -105,6 +105,7 @@ static pol_status begin(pol_job *r)
     POL_TRY(pol_mask_write(r->ctx, r->folder.initial, r->in.units, r->o.granularity, r->mask, r->initial_s));
     POL_TRY(pol_job_measure(r, r->mask, false, 0, &r->result->initial));
     memcpy(r->ck.s, r->initial_s, (size_t)shape.n_units * sizeof *r->ck.s);
+    POL_TRY(pol_job_size(r));
     r->begun = true;
     POL_TRY(pol_job_write_json(r, "running"));
     return pol_job_first_checkpoint(r);
@@ -303,6 +304,9 @@ static pol_status prepare(pol_job *r, json_t **old)
     POL_TRY(pol_job_new_json(r, *old));
     if (*old)
         POL_TRY(pol_run_json_matches(r->ctx, r->folder.json, *old, r->json));
+    if (r->saved)
+        POL_TRY(pol_job_take_sizing(r, *old));
+    r->result->steps = pol_prune_steps(&r->o);
     if (r->watch && r->watch->plan)
         r->watch->plan(r->watch->user, &plan);
     return POL_OK;
@@ -373,7 +377,6 @@ pol_status pol_prune(pol_context *ctx, const pol_prune_settings *o, const pol_pr
     POL_TRY(pol_prune_resolve(ctx, &r.o));
     if (!o->n_data)
         return pol_fail(ctx, POL_EARG, "data: no calibration text is given");
-    result->steps = pol_prune_steps(&r.o);
     pol_status s = run_job(&r);
     const pol_status closed = pol_step_log_close(&r.log);
     pol_nested_close(&r);

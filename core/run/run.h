@@ -32,8 +32,20 @@ pol_status pol_run_folder_open(pol_context *ctx, const char *path, bool resume, 
 void pol_run_folder_discard(pol_run_folder *f);
 void pol_run_folder_close(pol_run_folder *f); /* takes a zeroed one */
 
-/* Steps of learning, over all stages. */
+/* shares.c: what a pilot is to choose (o->sized), presets in place of what is left open, and passes and steps of the
+ * stages. `units` NULL: the model is not known yet, and every stage has its share. Called again when more is known. */
+pol_status pol_prune_share_out(pol_context *ctx, pol_prune_settings *o, const pol_units *units);
+/* The first stage, which a pilot is for; and how many variables one has. */
+pol_stage_kind pol_prune_first_stage(const pol_prune_settings *o);
+int64_t pol_prune_variables(const pol_prune_settings *o, const pol_units *u, pol_stage_kind stage);
+int64_t pol_prune_pilot_passes(const pol_prune_settings *o);
+/* Steps of learning, over all stages, and steps between judgements. */
 int64_t pol_prune_steps(const pol_prune_settings *o);
+int64_t pol_prune_eval_every(const pol_prune_settings *o);
+/* Sequences that are drawn to learn from, at most so many different ones; of a stage that a pilot sizes, whatever it
+ * chooses. And of that stage alone; 0 where there is no pilot. */
+int64_t pol_prune_draws(const pol_prune_settings *o);
+int64_t pol_prune_sized_draws(const pol_prune_settings *o);
 
 /* Bits of the kinds of blocks that the stage BLOCKS may take whole: those whose units may all go. */
 unsigned pol_blocks_that_may_go(const pol_prune_settings *o);
@@ -64,15 +76,13 @@ typedef struct pol_inputs {
     int64_t max_tokens, max_seq_len;  /* of a forward pass */
 } pol_inputs;
 
-pol_status pol_inputs_open(pol_context *ctx, const pol_prune_settings *o, pol_inputs *in);
+/* Settles o's shares by the units of the model. */
+pol_status pol_inputs_open(pol_context *ctx, pol_prune_settings *o, pol_inputs *in);
 void pol_inputs_close(pol_inputs *in);
 
 /* budget.c: cost, budget and init_keep of what the settings ask for, checked. Milliseconds wait for `timing` (NULL: not
  * yet). */
 pol_status pol_inputs_budget(const pol_prune_settings *o, const pol_timing *timing, pol_inputs *in);
-
-/* Sequences that are drawn to learn from, at most so many different ones. */
-int64_t pol_prune_draws(const pol_prune_settings *o);
 
 /* texts.c: the calibration text, and what of it is learnt from. And the mean of the held-out sequences' losses. */
 pol_status pol_texts_read(const pol_prune_settings *o, pol_inputs *in);

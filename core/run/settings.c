@@ -16,10 +16,13 @@ const pol_granularity pol_granularities[] = {
  * eight sequences each. */
 static const int64_t ALLOCATION_PASSES = 1000, UNITS_PASSES = 3000, REFERENCE_PASSES = 240000;
 
-/* An allocation has some dozens of variables and is found in about a thousand passes; what is left over goes to the
- * stages after it, in equal shares. */
-static const int64_t ALLOCATION_ALONE = 2000;
-static const double ALLOCATION_SHARE = 0.7;
+/* With masks and sequences of a step left open. */
+static void learn_units(pol_prune_settings *o)
+{
+    pol_learn_units(o->passes, &o->learn);
+    o->learn.mask_samples = o->learn.sequences_per_mask = 0;
+    o->pilot = true;
+}
 
 void pol_prune_defaults(pol_method method, pol_prune_settings *o)
 {
@@ -41,17 +44,19 @@ void pol_prune_defaults(pol_method method, pol_prune_settings *o)
         .batch = 8,
     };
     pol_allocation_defaults(&o->allocation);
+    o->allocation.candidates = o->allocation.sequences_per_candidate = 0;
+    o->allocation.learning_rate = o->allocation.spread_channels = 0;
     pol_repair_defaults(&o->repair);
     switch (method) {
     case POL_METHOD_ALLOCATION:
         o->passes = ALLOCATION_PASSES;
         o->stages = 1u << POL_STAGE_ALLOCATION | 1u << POL_STAGE_BLOCKS | 1u << POL_STAGE_UNITS;
         o->init = POL_METRIC_OBS;
-        pol_learn_units(o->passes, &o->learn);
+        learn_units(o);
         break;
     case POL_METHOD_UNITS:
         o->passes = UNITS_PASSES;
-        pol_learn_units(o->passes, &o->learn);
+        learn_units(o);
         break;
     case POL_METHOD_REFERENCE:
         o->passes = REFERENCE_PASSES;
@@ -62,68 +67,19 @@ void pol_prune_defaults(pol_method method, pol_prune_settings *o)
     }
 }
 
-/* Forward sequences of a step. */
-static int64_t per_step(const pol_prune_settings *o, pol_stage_kind stage)
-{
-    return stage == POL_STAGE_ALLOCATION ? (int64_t)o->allocation.candidates * o->allocation.sequences_per_candidate
-                                         : (int64_t)o->learn.mask_samples * o->learn.sequences_per_mask;
-}
-
 unsigned pol_blocks_that_may_go(const pol_prune_settings *o)
 {
     const bool attention = o->granularity & POL_HEADS && !o->min_groups;
     return (attention ? 1u << POL_UNIT_ATTENTION : 0) | (o->granularity & POL_CHANNELS ? 1u << POL_UNIT_MLP : 0);
 }
 
-/* Shares the passes out. A share of less than a step is none. */
-static pol_status fill_stages(pol_context *ctx, pol_prune_settings *o)
-{
-    double share[POL_STAGES] = {0};
-    const unsigned stages = pol_blocks_that_may_go(o) ? o->stages : o->stages & ~(1u << POL_STAGE_BLOCKS);
-    const bool allocation = stages >> POL_STAGE_ALLOCATION & 1;
-    pol_stage_kind first = POL_STAGES;
-    int later = 0;
-    for (pol_stage_kind i = 0; i < POL_STAGES; i++)
-        if (stages >> i & 1) {
-            later += first < POL_STAGES;
-            first = pol_min_i64(first, i);
-        }
-    if (first == POL_STAGES || stages >> POL_STAGES)
-        return pol_fail(ctx, POL_EARG,
-                        "stages: none of allocation, blocks, units is chosen that has something to learn");
-    const bool alone = !later || (allocation && o->passes < ALLOCATION_ALONE);
-    for (pol_stage_kind i = 0; i < POL_STAGES; i++)
-        if (stages >> i & 1)
-            share[i] = i == first ? (alone ? 1 : ALLOCATION_SHARE) : alone ? 0 : (1 - ALLOCATION_SHARE) / later;
-    for (pol_stage_kind i = 0; i < POL_STAGES; i++) {
-        const int64_t step = per_step(o, i);
-        o->stage_steps[i] = step > 0 ? (int64_t)(share[i] * (double)o->passes + 1e-9) / step : 0;
-    }
-    if (o->passes > 0 && !o->stage_steps[first])
-        return pol_fail(ctx, POL_EARG, "passes: %lld forward sequences are less than the %lld of one step",
-                        (long long)o->passes, (long long)per_step(o, first));
-    o->allocation.steps = o->stage_steps[POL_STAGE_ALLOCATION];
-    o->learn.steps = o->stage_steps[POL_STAGE_UNITS];
-    return POL_OK;
-}
-
-int64_t pol_prune_steps(const pol_prune_settings *o)
-{
-    int64_t steps = 0;
-    for (int i = 0; i < POL_STAGES; i++)
-        steps += o->stage_steps[i];
-    return steps;
-}
-
-/* Judging costs about a tenth of the learning: a fiftieth of its sequences, five times. */
+/* Judging costs about a tenth of the learning: a fiftieth of its sequences, five times (pol_prune_eval_every). */
 static void fill_automatic(pol_prune_settings *o)
 {
     if (o->init_seq_len == POL_AUTO)
         o->init_seq_len = o->seq_len;
     if (o->held_out == POL_AUTO)
         o->held_out = pol_min_i64(pol_max_i64(o->passes / 50, 32), 128);
-    if (o->eval_every == POL_AUTO)
-        o->eval_every = (pol_prune_steps(o) + 4) / 5;
 }
 
 /* Shares by kind: of kinds that may go, and under a budget that has such shares. */
@@ -151,7 +107,7 @@ static pol_status fill_budget(pol_context *ctx, pol_prune_settings *o)
 pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
 {
     const int64_t most = INT64_C(1) << 40;
-    POL_TRY(fill_stages(ctx, o));
+    POL_TRY(pol_prune_share_out(ctx, o, NULL));
     fill_automatic(o);
     const struct {
         const char *name;
@@ -165,7 +121,7 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
         {"held-out sequences", o->held_out, 0, 1 << 30},
         {"initialisation sequences", o->init_sequences, 1, 1 << 20},
         {"initialisation sequence length", o->init_seq_len, 2, 1 << 20},
-        {"steps between judgements", o->eval_every, 0, most},
+        {"steps between judgements", pol_prune_eval_every(o), 0, most},
         {"steps between checkpoints", o->checkpoint_every, 0, most},
         {"levels", o->levels, 2, 1 << 10},
         {"channels removed at a time", o->obs_block, 1, 1 << 16},

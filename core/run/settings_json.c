@@ -57,50 +57,76 @@ static json_t *objective_json(const pol_objective_settings *o)
     return j;
 }
 
+/* A setting, or that a pilot has it: what it chooses is no setting, and kept beside them ("sizing"). */
+static json_t *setting(const pol_prune_settings *o, unsigned sized, json_t *value)
+{
+    if (!(o->sized & sized))
+        return value;
+    json_decref(value);
+    return json_string("auto");
+}
+
+static json_t *whole(int64_t x) { return json_integer((json_int_t)x); }
+
+enum { ANY = POL_SIZED_MASKS | POL_SIZED_SEQUENCES | POL_SIZED_RATE | POL_SIZED_SPREAD };
+
 /* Of the stages that have steps. */
 static json_t *stages_json(const pol_prune_settings *o)
 {
     json_t *stages = json_object();
-    for (int i = 0; i < POL_STAGES; i++)
+    for (pol_stage_kind i = 0; i < POL_STAGES; i++)
         if (o->stage_steps[i])
-            json_object_set_new(stages, pol_stage_names[i], json_integer((json_int_t)o->stage_steps[i]));
+            json_object_set_new(stages, pol_stage_names[i],
+                                setting(o, i == pol_prune_first_stage(o) ? ANY : 0, whole(o->stage_steps[i])));
     return stages;
+}
+
+static json_t *eval_every_json(const pol_prune_settings *o)
+{
+    return setting(o, o->eval_every == POL_AUTO ? ANY : 0, whole(pol_prune_eval_every(o)));
 }
 
 static json_t *allocation_json(const pol_prune_settings *o)
 {
     const pol_allocation_settings *a = &o->allocation;
-    return json_pack("{si si ss sf sf sf sf sf sb sI sI sI sI}", "candidates", (int)a->candidates,
-                     "sequences_per_candidate", (int)a->sequences_per_candidate, "advantage",
-                     pol_advantage_names[a->advantage], "spread_channels", a->spread_channels, "spread_groups",
-                     a->spread_groups, "spread_least", a->spread_least, "spread_end", a->spread_end, "learning_rate",
-                     a->learning_rate, "adapt_spread", (int)a->adapt_spread, "levels", (json_int_t)o->levels,
-                     "obs_block", (json_int_t)o->obs_block, "align_channels", (json_int_t)o->align_channels,
-                     "min_groups", (json_int_t)o->min_groups);
+    return json_pack(
+        "{so so ss so so sf sf so sb sI sI sI sI}", "candidates", setting(o, POL_SIZED_MASKS, whole(a->candidates)),
+        "sequences_per_candidate", setting(o, POL_SIZED_SEQUENCES, whole(a->sequences_per_candidate)), "advantage",
+        pol_advantage_names[a->advantage], "spread_channels",
+        setting(o, POL_SIZED_SPREAD, json_real(a->spread_channels)), "spread_groups",
+        setting(o, POL_SIZED_SPREAD, json_real(a->spread_groups)), "spread_least", a->spread_least, "spread_end",
+        a->spread_end, "learning_rate", setting(o, POL_SIZED_RATE, json_real(a->learning_rate)), "adapt_spread",
+        (int)a->adapt_spread, "levels", (json_int_t)o->levels, "obs_block", (json_int_t)o->obs_block, "align_channels",
+        (json_int_t)o->align_channels, "min_groups", (json_int_t)o->min_groups);
 }
 
-static json_t *learn_json(const pol_learn_settings *l)
+/* Of the stages after an allocation, or of the one that a pilot is for. */
+static json_t *learn_json(const pol_prune_settings *o)
 {
-    return json_pack("{si si sb ss si ss sb sf ss sf}", "mask_samples", (int)l->mask_samples, "sequences_per_mask",
-                     (int)l->sequences_per_mask, "shared_sequences", (int)l->shared_sequences, "baseline",
-                     pol_baseline_names[l->baseline], "baseline_window", (int)l->baseline_window, "score",
-                     pol_score_names[l->score], "normalise", (int)l->normalise, "learning_rate",
-                     l->steps ? pol_learning_rate(l, 0) : l->learning_rate, "schedule", pol_schedule_names[l->schedule],
-                     "smin", l->smin);
+    const pol_learn_settings *l = &o->learn;
+    const unsigned here = o->method == POL_METHOD_ALLOCATION ? 0 : ANY;
+    const double rate = l->steps ? pol_learning_rate(l, 0) : l->learning_rate;
+    return json_pack("{so so sb ss si ss sb so ss sf}", "mask_samples",
+                     setting(o, here & POL_SIZED_MASKS, whole(l->mask_samples)), "sequences_per_mask",
+                     setting(o, here & POL_SIZED_SEQUENCES, whole(l->sequences_per_mask)), "shared_sequences",
+                     (int)l->shared_sequences, "baseline", pol_baseline_names[l->baseline], "baseline_window",
+                     (int)l->baseline_window, "score", pol_score_names[l->score], "normalise", (int)l->normalise,
+                     "learning_rate", setting(o, here & POL_SIZED_RATE, json_real(rate)), "schedule",
+                     pol_schedule_names[l->schedule], "smin", l->smin);
 }
 
 json_t *pol_settings_json(const pol_prune_settings *o)
 {
     json_t *j = json_pack(
-        "{ss so ss so sI so sI so so so sI sI ss so sI}", "method", pol_method_names[o->method], "granularity",
+        "{ss so ss so sI so sI so so so sI so ss so sI}", "method", pol_method_names[o->method], "granularity",
         granularity_json(o->granularity), "budget", pol_budget_mode_names[o->learn.budget.mode], "keep", keep_json(o),
         "passes", (json_int_t)o->passes, "steps", stages_json(o), "seed", (json_int_t)o->learn.seed, "text",
         text_json(o), "objective", objective_json(&o->objective), "init", init_json(o), "held_out",
-        (json_int_t)o->held_out, "eval_every", (json_int_t)o->eval_every, "select", pol_select_names[o->select],
-        "repair", pol_repair_settings_json(&o->repair), "batch", (json_int_t)o->batch);
+        (json_int_t)o->held_out, "eval_every", eval_every_json(o), "select", pol_select_names[o->select], "repair",
+        pol_repair_settings_json(&o->repair), "batch", (json_int_t)o->batch);
     if (j && o->method == POL_METHOD_ALLOCATION)
         json_object_set_new(j, "allocation", allocation_json(o));
     if (j && (o->method != POL_METHOD_ALLOCATION || pol_prune_steps(o) > o->stage_steps[POL_STAGE_ALLOCATION]))
-        json_object_set_new(j, "learn", learn_json(&o->learn));
+        json_object_set_new(j, "learn", learn_json(o));
     return j;
 }

@@ -186,7 +186,7 @@ static pol_status log_step(pol_job *r, const pol_step_report *rep, double tokens
 static pol_status step(pol_job *r, const pol_stage *s, int64_t done, double began, int64_t first)
 {
     const int64_t before = steps_before(r, r->ck.stage), steps = r->o.stage_steps[r->ck.stage];
-    const int64_t looked_at = r->sequences[POL_PURPOSE_LEARN];
+    const int64_t looked_at = r->sequences[POL_PURPOSE_LEARN], every = pol_prune_eval_every(&r->o);
     const double start = pol_seconds();
     pol_step_report rep;
     const pol_status stepped = s->step(r, &rep);
@@ -196,7 +196,7 @@ static pol_status step(pol_job *r, const pol_stage *s, int64_t done, double bega
     const double tokens = (double)(r->sequences[POL_PURPOSE_LEARN] - looked_at) * (double)r->in.text.seq_len;
     const double rate = tokens / fmax(pol_seconds() - start, 1e-9);
     double held_out = NAN;
-    if (done == steps || (r->o.eval_every && done % r->o.eval_every == 0))
+    if (done == steps || (every && done % every == 0))
         POL_TRY(judge(r, s, done, &held_out));
     rep.step += before;
     POL_TRY(log_step(r, &rep, rate, held_out));

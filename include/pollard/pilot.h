@@ -56,7 +56,7 @@ typedef struct pol_pilot_choice {
 } pol_pilot_choice;
 
 /* Depends on its arguments alone. What has been settled stays.
- *     nb             max(1, sqrt(Vr change / (Vm pass))): least variance of a step for its time
+ *     nb             sqrt(Vr change / (Vm pass)), least variance of a step for its time, as the nearest power of two
  *     K              counts: near 4 sqrt(variables / (Vm / (Vm + Vr / nb))), a power of two that leaves 120 steps, 8 or
  *                    more; units: 16, or 8 where that would leave fewer than 60 steps
  *     learning rate  counts: 3 sqrt(K / 16), in runs of less than 120 steps by sqrt(120 / steps) more, at most twice;

@@ -33,6 +33,14 @@ POL_API extern const char *const pol_method_names[]; /* by number; NULL at the e
 typedef enum pol_stage_kind { POL_STAGE_ALLOCATION = 0, POL_STAGE_BLOCKS, POL_STAGE_UNITS, POL_STAGES } pol_stage_kind;
 POL_API extern const char *const pol_stage_names[]; /* "allocation", "blocks", "units", NULL */
 
+/* What a pilot can choose: of pol_allocation_settings with method ALLOCATION, of pol_learn_settings with UNITS. */
+typedef enum pol_sized {
+    POL_SIZED_MASKS = 1,     /* of a step */
+    POL_SIZED_SEQUENCES = 2, /* of a mask */
+    POL_SIZED_RATE = 4,      /* of learning */
+    POL_SIZED_SPREAD = 8     /* of channels; that of groups is twice it */
+} pol_sized;
+
 /* Which probabilities become the mask: those whose hard mask did best on the held-out sequences, or the last. */
 typedef enum pol_select { POL_SELECT_BEST = 0, POL_SELECT_LAST } pol_select;
 POL_API extern const char *const pol_select_names[];
@@ -71,10 +79,16 @@ typedef struct pol_prune_settings {
     pol_method method;
     pol_objective_settings objective;
     int64_t passes;  /* forward sequences for learning, over all stages; 0 = the mask that learning would begin with */
-    unsigned stages; /* bits of pol_stage_kind; with few passes only the first of them has steps */
-    pol_allocation_settings allocation; /* of stage ALLOCATION */
-    pol_learn_settings learn;           /* of the others; learn.budget is filled from the above */
-    int64_t stage_steps[POL_STAGES];    /* filled from passes */
+    unsigned stages; /* bits of pol_stage_kind; a later one has steps where passes are enough for its variables */
+    bool pilot;      /* measures, before the first stage, what is best for the settings that are left open, where that
+                      * takes at most a tenth of the passes; else they are presets */
+    pol_allocation_settings allocation; /* of stage ALLOCATION; candidates, sequences_per_candidate, learning_rate,
+                                         * spread_channels 0: left open */
+    pol_learn_settings learn; /* of the others; mask_samples, sequences_per_mask 0: left open; learn.budget is filled
+                               * from the above */
+    unsigned sized;                   /* filled: bits of pol_sized, what the pilot chooses; 0: there is none */
+    int64_t stage_passes[POL_STAGES]; /* filled: forward sequences of each, the pilot's not among them */
+    int64_t stage_steps[POL_STAGES];  /* filled; before a pilot what they would be with the presets */
     int64_t levels;                     /* of a block's channels, for which the database has repaired rows */
     int64_t obs_block;                  /* channels that the OBS sweep removes at a time */
     int64_t align_channels, min_groups; /* pol_shape_rules */
@@ -113,6 +127,7 @@ typedef struct pol_plan {
     int64_t step_passes;             /* that a device has of a step: where layers visit, best served by one visit */
     int64_t units, variables;        /* in all; that are learnt */
     int64_t steps;
+    int64_t pilot; /* forward sequences to learn that a pilot takes, which may choose other steps; 0: there is none */
     int64_t sequences[POL_PURPOSES]; /* forward sequences */
     int64_t tokens;                  /* of all of them */
     double seconds;                  /* estimated, from a measured matrix product */
@@ -157,6 +172,7 @@ typedef struct pol_prune_observer {
     void (*step)(void *user, const pol_step_report *r, int64_t steps, double tokens_per_second, double seconds_left);
     void (*judged)(void *user, int64_t step, double held_out, bool best);
     void (*staged)(void *user, pol_stage_kind stage, const pol_stage_result *x); /* a stage has ended */
+    void (*sized)(void *user, const char *line); /* what a pilot chose and why, line after line */
 } pol_prune_observer;
 
 /* The plan alone, before any work; opens the model's headers and reads the text. Without calibration text (n_data 0) as

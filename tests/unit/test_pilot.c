@@ -131,10 +131,13 @@ static void test_sequences_follow_costs(void **state)
     pol_pilot p = small;
     assert_int_equal(choose(ctx, &p, true, 10000, 60).sequences, 1);
     p.change_seconds = 0.16; /* sqrt(0.507 * 16) = 2.85 */
-    assert_int_equal(choose(ctx, &p, true, 10000, 60).sequences, 3);
+    assert_int_equal(choose(ctx, &p, true, 10000, 60).sequences, 4);
     p.pass_seconds = 0.0025; /* 5.7 */
-    assert_int_equal(choose(ctx, &p, true, 10000, 60).sequences, 6);
-    assert_int_equal(choose(ctx, &p, false, 10000, 880).sequences, 6);
+    assert_int_equal(choose(ctx, &p, true, 10000, 60).sequences, 8);
+    assert_int_equal(choose(ctx, &p, false, 10000, 880).sequences, 8);
+    p.pass_seconds = 0.0026; /* 5.58, nearer to 4 */
+    assert_int_equal(choose(ctx, &p, true, 10000, 60).sequences, 4);
+    p.pass_seconds = 0.0025;
     /* 8 masks and 60 steps have to be possible. */
     assert_int_equal(choose(ctx, &p, true, 8 * 60 * 4, 60).sequences, 4);
     assert_int_equal(choose(ctx, &p, true, 300, 60).sequences, 1);
