@@ -184,15 +184,22 @@ static void a_run_that_goes_on_takes_its_sizing(void **state)
     refused(t, 2, text, "settings.", "\"auto\"");
 }
 
-/* The dense model's predictions are kept of all that any choice could draw. */
+/* The dense model's predictions are kept of all that any choice could draw: 8 masks a step at least. */
 static void a_divergence_can_be_sized(void **state)
 {
     cli *t = *state;
-    assert_call(t, 0, "prune " SMALL "--method units --passes 2560 --no-repair --objective kl --out @/units");
-    assert_call(t, 0, "prune " SMALL "--passes 2560 --no-repair --objective kl --out @/counts");
-    json_t *run = record(t, "counts");
-    check_measured(at(run, "sizing"));
-    json_decref(run);
+    static const char *const methods[] = {"units", "allocation"};
+    for (size_t i = 0; i < 2; i++) {
+        char call[512];
+        snprintf(call, sizeof call,
+                 "prune " SMALL "--passes 2560 --init magnitude --no-repair --objective kl %s%s --out @/%s",
+                 i ? "--stages allocation --method " : "--method ", methods[i], methods[i]);
+        assert_call(t, 0, call);
+        json_t *run = record(t, methods[i]);
+        check_measured(at(run, "sizing"));
+        assert_int_equal(whole(run, "results.forward_sequences.initialisation"), (2560 - 256) / 8 + 8);
+        json_decref(run);
+    }
 }
 
 int main(void)
