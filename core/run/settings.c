@@ -149,5 +149,7 @@ pol_status pol_prune_resolve(pol_context *ctx, pol_prune_settings *o)
     POL_TRY(pol_repair_check(ctx, &o->repair));
     if (o->allocation.steps)
         POL_TRY(pol_allocation_check(ctx, &o->allocation));
-    return o->learn.steps || o->stage_steps[POL_STAGE_BLOCKS] ? pol_learn_check(ctx, &o->learn) : POL_OK;
+    pol_learn_settings masks = o->learn; /* of the stages that draw them, each with its own steps */
+    masks.steps = pol_max_i64(masks.steps, o->stage_steps[POL_STAGE_BLOCKS]);
+    return masks.steps ? pol_learn_check(ctx, &masks) : POL_OK;
 }

@@ -28,4 +28,21 @@ static inline counted count_mask(const cli *t, const char *name)
     return c;
 }
 
+/* Of the trained model. */
+enum { HEADS = 16, CHANNELS = 384, LAYERS = 4 };
+
+/* The initial and the learnt mask of a run over heads and channels. */
+static inline void assert_budget(const cli *t, const char *run, int64_t of_heads, int64_t of_channels)
+{
+    static const char *const masks[] = {"initial-mask.json", "mask.json"};
+    for (int m = 0; m < 2; m++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s/%s", run, masks[m]);
+        const counted got = count_mask(t, name);
+        if (got.kept[0] != of_heads || got.kept[1] != of_channels || got.kept[2] != LAYERS || got.kept[3] != LAYERS)
+            fail_msg("%s: %lld heads and %lld channels kept, %lld and %lld were to be", name, (long long)got.kept[0],
+                     (long long)got.kept[1], (long long)of_heads, (long long)of_channels);
+    }
+}
+
 #endif
