@@ -142,7 +142,6 @@ static pol_status learnt_mask(pol_job *r)
     const bool units = pol_job_stage_result(r, POL_STAGE_UNITS).chosen_step > 0;
     if (r->o.method == POL_METHOD_ALLOCATION && !units) {
         pol_nested_mask(r, pol_job_state_of(r).count, r->mask);
-        pol_nested_probabilities(r, pol_job_state_of(r).count, r->ck.s);
         return POL_OK;
     }
     pol_distribution d = {.units = r->in.units, .granularity = r->o.granularity, .s = r->ck.s};

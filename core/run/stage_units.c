@@ -91,6 +91,10 @@ static pol_status set(pol_job *r)
 
 static pol_status accept(pol_job *r, bool best)
 {
+    if (r->o.method == POL_METHOD_ALLOCATION && best && r->ck.best_step == 0) { /* the counts stand */
+        pol_nested_probabilities(r, pol_job_state_of(r).count, r->ck.s);
+        return POL_OK;
+    }
     memcpy(r->ck.s, best ? r->ck.best_s : r->dist->s, (size_t)r->in.units->n * sizeof *r->ck.s);
     return POL_OK;
 }

@@ -275,8 +275,7 @@ static void a_plan_is_printed_without_work(void **state)
     j = call_json(t, "estimate @model --data @calibration --keep 0.6 --seq-len 64 --json --method units --steps 400 "
                      "--eval-every 0");
     assert_int_equal(whole(j, "forward_sequences.learning"), 6400);
-    assert_int_equal(whole(j, "forward_sequences.held_out"),
-                     7 * 128); /* four rows, two ways of repair, an end */
+    assert_int_equal(whole(j, "forward_sequences.held_out"), 7 * 128); /* four rows, two ways of repair, an end */
     json_decref(j);
     assert_call(t, 0, "estimate @model --data @calibration --keep 0.6 --seq-len 64");
     assert_says(t->out, "400 of 408 units");
