@@ -76,11 +76,12 @@ def main():
     passes = samples * (2 if a.method == "wanda_sp" else 1)  # dense, and pruned for the layer behind
     cost = cost.stop(passes, model.seqlen)
     groups, channels = common.kept_units(model)
-    common.write_mask(a.mask, c, groups, channels, cost, f"{a.method} {a.ratio}")
     if a.judge:
         for layer in model.model.layers:
             layer.self_attn.num_heads = c.num_attention_heads
         common.judge(model, tokenizer, *a.judge)
+    # Last: a mask that is there says that all is done.
+    common.write_mask(a.mask, c, groups, channels, cost, f"{a.method} {a.ratio}")
 
 
 main()
