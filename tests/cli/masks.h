@@ -31,6 +31,19 @@ static inline counted count_mask(const cli *t, const char *name)
 /* Of the trained model. */
 enum { HEADS = 16, CHANNELS = 384, LAYERS = 4 };
 
+/* Units of a kind in a mask, layer by layer. */
+static inline void kept_by_layer(const cli *t, const char *name, const char *list, int64_t kept[LAYERS])
+{
+    json_t *j = load_json(t, name), *layer;
+    size_t l;
+    json_array_foreach(at(j, "layers"), l, layer)
+    {
+        assert_in_range(l, 0, LAYERS - 1);
+        kept[l] = (int64_t)json_array_size(at(at(layer, list), "kept"));
+    }
+    json_decref(j);
+}
+
 /* The initial and the learnt mask of a run over heads and channels. */
 static inline void assert_budget(const cli *t, const char *run, int64_t of_heads, int64_t of_channels)
 {

@@ -90,6 +90,8 @@ static void a_run_of_all_stages(void **state)
         assert_true(num(stage, "after") <= num(stage, "before"));
         assert_int_equal(whole(stage, "chosen_step") > 0, num(stage, "after") < num(stage, "before"));
     }
+    /* Each begins with what the one before it has left, in the same model. */
+    assert_near(num(run, "results.stages.blocks.before"), num(run, "results.stages.allocation.after"), 0);
     const double dense = num(run, "results.dense.held_out_nll"), learnt = num(run, "results.learnt.held_out_nll"),
                  repaired = num(run, "results.repaired.held_out_nll");
     assert_true(dense < repaired && repaired < learnt);
@@ -116,19 +118,6 @@ static void a_run_of_all_stages(void **state)
 }
 
 /* ---- every order and repair ---- */
-
-/* Units of a kind in a mask, layer by layer. */
-static void kept_by_layer(const cli *t, const char *name, const char *list, int64_t kept[4])
-{
-    json_t *j = load_json(t, name), *layer;
-    size_t l;
-    json_array_foreach(at(j, "layers"), l, layer)
-    {
-        assert_in_range(l, 0, 3);
-        kept[l] = (int64_t)json_array_size(at(at(layer, list), "kept"));
-    }
-    json_decref(j);
-}
 
 static void every_order_and_repair(void **state)
 {
@@ -188,7 +177,7 @@ static void without_passes_the_order_decides(void **state)
     assert_true(num(run, "results.repaired.held_out_nll") < num(run, "results.learnt.held_out_nll"));
     json_decref(run);
     /* The same share of every block, the first of its order. */
-    int64_t kept[4];
+    int64_t kept[LAYERS];
     kept_by_layer(t, "run/mask.json", "channels", kept);
     for (int l = 0; l < 4; l++)
         assert_in_range(kept[l], 54, 60); /* levels are 6 channels apart */
@@ -255,7 +244,7 @@ static void alignment_and_floors_hold(void **state)
                        "--init random --out @/run%d",
                  stages[i], i);
         assert_call(t, 0, call);
-        int64_t kept[4], sum = 0;
+        int64_t kept[LAYERS], sum = 0;
         kept_by_layer(t, name, "channels", kept);
         for (int l = 0; l < 4; l++) {
             assert_int_equal(kept[l] % 8, 0);
