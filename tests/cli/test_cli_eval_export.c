@@ -249,6 +249,7 @@ static void a_plan_is_printed_without_work(void **state)
                                        "units",
                                        "variables",
                                        "steps",
+                                       "pilot",
                                        "tokens",
                                        "forward_sequences",
                                        "seconds",
