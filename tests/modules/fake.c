@@ -8,6 +8,8 @@
  * FAKE_METRIC    the device of that index fails when it is asked for statistics of activations
  * FAKE_BROKEN    the device of that index fails in its FAKE_PASS-th forward pass
  * FAKE_KILLS     what fails there is the whole process
+ * FAKE_MOMENT    its call for second moments that fails, on the device of index FAKE_BROKEN
+ * FAKE_UNSOLVED  the devices solve nothing
  * FAKE_SLOW      products of the device of that index take 2 ms more
  * FAKE_FAR       copies to the device of that index that run beside computing take 20 ms more
  * FAKE_ILL       there is no telling what devices there are
@@ -40,7 +42,7 @@ enum { MOST = 8 };
 static struct {
     pol_ops ops;
     const pol_ops *below;
-    int64_t left;
+    int64_t left, moments;
     uint64_t reserved;
 } fakes[MOST];
 
@@ -120,6 +122,14 @@ static pol_status fake_activation_stats(pol_backend *be, const pol_activation_st
     return fakes[i].below->activation_stats(be, a);
 }
 
+static pol_status fake_gram(pol_backend *be, const pol_gram_args *a)
+{
+    const int32_t i = be->info.index;
+    if (fakes[i].moments && --fakes[i].moments == 0)
+        return pol_fail(be->ctx, POL_EDEVICE, "the fake is broken");
+    return fakes[i].below->gram(be, a);
+}
+
 static pol_status fake_open(pol_context *ctx, const pol_device_info *device, const pol_backend_options *o,
                             pol_backend **out)
 {
@@ -130,10 +140,17 @@ static pol_status fake_open(pol_context *ctx, const pol_device_info *device, con
     fakes[i].ops.nll = fake_nll;
     fakes[i].ops.activation_stats = fake_activation_stats;
     fakes[i].ops.reserve = fake_reserve;
+    fakes[i].ops.gram = fake_gram;
+    if (setting("FAKE_UNSOLVED", 0)) {
+        fakes[i].ops.solve_spd = NULL;
+        fakes[i].ops.obs_sweep = NULL;
+    }
     fakes[i].ops.project = fake_project;
     fakes[i].ops.stream_in = fake_stream_in;
     fakes[i].reserved = 0;
-    fakes[i].left = setting("FAKE_BROKEN", -1) == i ? setting("FAKE_PASS", 1) : 0;
+    const bool broken = setting("FAKE_BROKEN", -1) == i;
+    fakes[i].moments = broken ? setting("FAKE_MOMENT", 0) : 0;
+    fakes[i].left = broken && !fakes[i].moments ? setting("FAKE_PASS", 1) : 0;
     (*out)->ops = &fakes[i].ops;
     (*out)->info = *device;
     return POL_OK;

@@ -7,9 +7,9 @@
 
 static inline int fakes_setup(void **state)
 {
-    static const char *const settings[] = {"FAKE_DEVICES", "FAKE_ODD",    "FAKE_SMALL",  "FAKE_MEMORY",
-                                           "FAKE_HOST",    "FAKE_METRIC", "FAKE_BROKEN", "FAKE_PASS",
-                                           "FAKE_KILLS",   "FAKE_SLOW",   "FAKE_FAR"};
+    static const char *const settings[] = {"FAKE_DEVICES", "FAKE_ODD",    "FAKE_SMALL",   "FAKE_MEMORY", "FAKE_HOST",
+                                           "FAKE_METRIC",  "FAKE_BROKEN", "FAKE_PASS",    "FAKE_KILLS",  "FAKE_SLOW",
+                                           "FAKE_FAR",     "FAKE_MOMENT", "FAKE_UNSOLVED"};
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         unsetenv(settings[i]);
     return cli_setup(state) || setenv("POLLARD_MODULE_DIR", POL_TEST_MODULES "/good", 1);
