@@ -112,6 +112,8 @@ pol_backend *pol_job_host(const pol_job *r);
  * what was learnt. */
 pol_status pol_learn_stages(pol_job *r);
 pol_checkpoint_shape pol_job_checkpoint_shape(const pol_job *r);
+/* An order of units that the checkpoint has, on the devices; POL_EFORMAT where it is none. */
+pol_status pol_job_set_saved_order(pol_job *r, const int32_t *order);
 /* POL_EFORMAT where numbers of r->ck, just read, are none that a run of these settings can have. */
 pol_status pol_job_check_state(const pol_job *r);
 pol_status pol_job_first_checkpoint(pol_job *r);

@@ -210,7 +210,7 @@ pol_status pol_nested_open(pol_job *r, bool resumed)
                                  .min_groups = r->o.min_groups};
     POL_TRY(find_order(r, resumed));
     POL_TRY(pol_shape_check(&n->rules));
-    return pol_replicas_set_order(&r->replicas, n->order);
+    return pol_job_set_saved_order(r, n->order); /* if not the checkpoint's, it is sound */
 }
 
 void pol_nested_close(pol_job *r)

@@ -129,7 +129,7 @@ static pol_status restore(pol_job *r, const json_t *old)
     POL_TRY(pol_job_prepare(r));
     if (r->o.method == POL_METHOD_ALLOCATION)
         POL_TRY(pol_nested_open(r, true));
-    POL_TRY(pol_replicas_set_order(&r->replicas, r->ck.order));
+    POL_TRY(pol_job_set_saved_order(r, r->ck.order));
     POL_TRY(pol_job_note_devices(r, old));
     r->begun = true;
     return pol_job_write_json(r, "running"); /* a checkpoint is never of devices that the record does not name */

@@ -33,7 +33,7 @@ static pol_status open_stage(pol_job *r)
 /* What moves rows about must find them as they were. */
 static pol_status resume(pol_job *r)
 {
-    POL_TRY(pol_replicas_set_order(&r->replicas, r->ck.order));
+    POL_TRY(pol_job_set_saved_order(r, r->ck.order));
     return pol_stage_trainer_resume(r);
 }
 

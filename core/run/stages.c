@@ -59,9 +59,15 @@ static bool has_sound_state(const pol_job *r)
             return false;
     }
     for (int64_t i = 0; at.order && i < r->ck.shape.n_order; i++)
-        if (!is_whole(at.order[i], (double)r->ck.shape.n_order)) /* all of an order is checked where it is set */
+        if (!is_whole(at.order[i], (double)r->ck.shape.n_order)) /* the rest of an order where it is set */
             return false;
     return true;
+}
+
+pol_status pol_job_set_saved_order(pol_job *r, const int32_t *order)
+{
+    const pol_status s = pol_replicas_set_order(&r->replicas, order);
+    return s == POL_EARG ? pol_fail(r->ctx, POL_EFORMAT, "%s: %s", r->folder.checkpoint, pol_error_text(r->ctx)) : s;
 }
 
 pol_status pol_job_check_state(const pol_job *r)

@@ -1,7 +1,9 @@
 /* test_cli_allocation_resume.c - a run of all stages that is stopped, or killed, in any of them ends where it would
  * have ended: masks, weights and record, every bit. */
 #include "allocation_run.h"
+#include "core/base/endian.h"
 #include "core/base/rng.h"
+#include "core/learn/checkpoint.h"
 
 static bool said(const cli *t, const char *line)
 {
@@ -187,6 +189,39 @@ static void settings_that_differ(void **state)
     assert_call(t, 0, "prune " SETTINGS "--keep-database --quiet --out @/run --resume"); /* decides nothing */
 }
 
+/* A checkpoint that is whole, but of counts that the model does not have. */
+static void a_checkpoint_that_lies(void **state)
+{
+    cli *t = *state;
+    const char *call = "prune " SETTINGS "--no-repair --quiet --checkpoint-every 1 --out @/run";
+    assert_int_equal(signalled(t, held_after(t, call, "run", 3), SIGINT), 130);
+    char *file = slurp(path(t, "run/checkpoint.bin"), NULL);
+    const uint8_t *header = (const uint8_t *)file + 48;
+    const pol_checkpoint_shape shape = {(int64_t)pol_get_u64le(header), (int64_t)pol_get_u64le(header + 8),
+                                        (int64_t)pol_get_u64le(header + 16)};
+    free(file);
+    /* Results of three stages, deviation; then 8 means, spreads, best and accepted counts each, and an order. */
+    enum { RESULTS = 9, BEST = RESULTS + 1 + 16, COUNT = BEST + 8, ORDER = COUNT + 8 };
+    assert_int_equal(shape.n_state, ORDER + shape.n_order);
+    static const struct {
+        int64_t at;
+        double value;
+    } lies[] = {{0, 60},      {1 * 3, -1},     {0, 0.5},    {BEST, 5},        {BEST + 4, -1},
+                {COUNT, 1.5}, {COUNT + 7, 97}, {ORDER, -1}, {ORDER + 3, 400}, {ORDER, 1}};
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        pol_checkpoint c;
+        assert_ok(t->ctx, pol_checkpoint_read(t->ctx, path(t, "run/checkpoint.bin"), &shape, &c));
+        const double was = c.state[lies[i].at];
+        c.state[lies[i].at] = lies[i].value;
+        assert_ok(t->ctx, pol_checkpoint_write(t->ctx, path(t, "run/checkpoint.bin"), &c));
+        refused(t, 3, "prune " SETTINGS "--no-repair --quiet --out @/run --resume", "run/checkpoint.bin: ");
+        c.state[lies[i].at] = was;
+        assert_ok(t->ctx, pol_checkpoint_write(t->ctx, path(t, "run/checkpoint.bin"), &c));
+        pol_checkpoint_free(&c);
+    }
+    assert_call(t, 0, "prune " SETTINGS "--no-repair --quiet --out @/run --resume");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +230,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(stopped_or_killed_anywhere, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(without_a_database, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(settings_that_differ, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_checkpoint_that_lies, cli_setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,14 @@ static void stopped_in_allocation(cli *t, const char *run, const char *options)
     assert_int_equal(signalled(t, held_after(t, call, run, 3), SIGINT), 130);
 }
 
+static void copy_database(const cli *t, const char *from, const char *to)
+{
+    char source[64], copy[64];
+    snprintf(source, sizeof source, "%s/database.bin", from);
+    snprintf(copy, sizeof copy, "%s/database.bin", to);
+    assert_ok(t->ctx, pol_file_copy(t->ctx, path(t, source), path(t, copy)));
+}
+
 /* Missing, damaged, of another run: its blocks are computed again, by the metric that gave the order at first. */
 static void a_database_that_is_lost(void **state)
 {
@@ -19,18 +27,21 @@ static void a_database_that_is_lost(void **state)
     for (int i = 0; i < 2; i++) {
         char call[512];
         make_whole(t, options[i]);
-        snprintf(call, sizeof call, "prune " SETTINGS "%s --levels 5 --passes 0 --keep-database --quiet --out @/other",
-                 options[i]);
-        assert_call(t, 0, call);
-        for (int damage = 0; damage < 4; damage++) {
+        static const char *const others[] = {"other", "another"}, *const differ[] = {"--levels 5", "--init flap"};
+        for (int k = 0; k < 2; k++) {
+            snprintf(call, sizeof call, "prune " SETTINGS "%s %s --passes 0 --keep-database --quiet --out @/%s",
+                     options[i], differ[k], others[k]);
+            assert_call(t, 0, call);
+        }
+        for (int damage = 0; damage < 5; damage++) {
             stopped_in_allocation(t, "run", options[i]);
             size_t n;
             char *good = slurp(path(t, "run/database.bin"), &n);
             good[n / 2] ^= 0x10;
             if (damage == 0)
                 unlink(path(t, "run/database.bin"));
-            else if (damage == 3)
-                assert_ok(t->ctx, pol_file_copy(t->ctx, path(t, "other/database.bin"), path(t, "run/database.bin")));
+            else if (damage >= 3)
+                copy_database(t, others[damage - 3], "run");
             else
                 spill(t, "run/database.bin", good, damage == 1 ? n : n / 3);
             free(good);
@@ -40,7 +51,8 @@ static void a_database_that_is_lost(void **state)
             assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "run")));
         }
         assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "whole")));
-        assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, "other")));
+        for (int k = 0; k < 2; k++)
+            assert_ok(t->ctx, pol_remove_tree(t->ctx, path(t, others[k])));
     }
 }
 

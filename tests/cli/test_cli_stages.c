@@ -145,6 +145,22 @@ static void units_mend_a_bad_order(void **state)
     assert_dropped(t, "units");
 }
 
+/* The last and the best: what the record says of the stage is of what it was left with. */
+static void the_last_is_taken_where_it_is_asked_for(void **state)
+{
+    cli *t = *state;
+    assert_call(t, 0, "prune @model" SMALL UNITS "--lr 0.3 --select last");
+    const stage s = result_of(t, "units");
+    char *log = slurp(path(t, "run/log.jsonl"), NULL), *line = log;
+    for (int i = 1; i < lines_of(log); i++)
+        line = strchr(line, '\n') + 1;
+    json_t *last = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_int_equal(s.chosen, whole(last, "step") + 1);
+    assert_near(s.after, num(last, "held_out_nll"), 1e-8);
+    json_decref(last);
+    free(log);
+}
+
 /* The model is learnt in with rows for its larger neighbour; what is measured, and left, is the mask alone, then what
  * was repaired. */
 static void what_is_left_is_what_was_measured(void **state)
@@ -169,6 +185,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_allocation_leaves_what_is_dead, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(a_block_of_noise_goes, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(units_mend_a_bad_order, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(the_last_is_taken_where_it_is_asked_for, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(what_is_left_is_what_was_measured, cli_setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
