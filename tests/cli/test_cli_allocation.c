@@ -162,6 +162,26 @@ static void every_order_and_repair(void **state)
     }
 }
 
+/* Nothing was removed, so no constant makes up for it. */
+static void a_repair_that_is_no_better_is_none(void **state)
+{
+    cli *t = *state;
+    json_t *run = call_json(t, "prune @model --data @calibration --seq-len 32 --held-out 16 --repair bias "
+                               "--repair-sequences 64 --keep 1 --passes 0 --threads 1 --json --out @/run");
+    assert_says(t->err, "warning: no repair does better on held-out text than the mask alone: none is kept");
+    assert_string_equal(text(run, "results.repair.kind"), "none");
+    assert_null(json_object_get(at(run, "results"), "repaired"));
+    assert_false(there(t, "run/repaired.safetensors"));
+    json_decref(run);
+    assert_call(t, 0,
+                "prune @model --data @calibration --seq-len 32 --held-out 16 --repair bias --repair-sequences 64 "
+                "--keep 1 --passes 0 --threads 1 --out @/run --resume"); /* as it is on record */
+    assert_says(t->out, "repair: nothing did better than the mask alone\n");
+    assert_null(strstr(t->out, "repaired  "));
+    assert_call(t, 0, "eval @/run --text @held-out --limit 5");
+    assert_null(strstr(t->out, "repaired"));
+}
+
 /* ---- without learning ---- */
 
 static void without_passes_the_order_decides(void **state)
@@ -291,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_run_of_all_stages, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(every_order_and_repair, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(a_repair_that_is_no_better_is_none, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(without_passes_the_order_decides, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(an_earlier_run_goes_on, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(one_kind_alone, cli_setup, cli_teardown),

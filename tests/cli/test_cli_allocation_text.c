@@ -82,11 +82,35 @@ static void tokens_for_the_columns(void **state)
     assert_call(t, 0, SHORT "--repair bias --repair-sequences 1 --quiet --out @/bias");
 }
 
+/* As much of it as the whole model's widest block takes, whatever the mask leaves: as planned. */
+static void text_for_the_repair(void **state)
+{
+    cli *t = *state;
+    static const char *const methods[] = {"allocation", "units --init random"};
+    for (int i = 0; i < 2; i++) {
+        char call[512];
+#define TINY \
+    "@model --data @calibration --seq-len 4 --held-out 16 --passes 0 --keep 0.5 --threads 1 --json --method %s "
+        snprintf(call, sizeof call, "estimate " TINY, methods[i]);
+        json_t *plan = call_json(t, call);
+        snprintf(call, sizeof call, "prune " TINY "--quiet --out @/run%d", methods[i], i);
+        json_t *run = call_json(t, call);
+        enum { SEQUENCES = 20 * 96 / 4 };
+        assert_int_equal(whole(run, "data.repaired_from"), SEQUENCES);
+        assert_int_equal(whole(run, "results.repair.sequences"), SEQUENCES);
+        assert_int_equal(whole(run, "results.forward_sequences.repair"), SEQUENCES * (i ? 7 : 8));
+        assert_true(json_equal(at(plan, "forward_sequences"), at(run, "results.forward_sequences")));
+        json_decref(plan);
+        json_decref(run);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(other_objectives_and_texts, cli_setup, cli_teardown),
         cmocka_unit_test_setup_teardown(tokens_for_the_columns, cli_setup, cli_teardown),
+        cmocka_unit_test_setup_teardown(text_for_the_repair, cli_setup, cli_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

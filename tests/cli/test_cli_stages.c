@@ -106,6 +106,12 @@ static void an_allocation_leaves_what_is_dead(void **state)
                 "prune @/dead" SMALL "--granularity channels --keep 0.5 --passes 160 --stages allocation "
                 "--allocation-lr 1e-6");
     assert_dropped(t, "allocation");
+    again(t);
+    /* Where all goes wrong what it began with comes back. */
+    assert_call(t, 0,
+                "prune @model" SMALL "--granularity channels --keep 0.5 --passes 320 --stages allocation "
+                "--allocation-lr 900 --spread 1");
+    assert_dropped(t, "allocation");
 }
 
 /* ---- blocks ---- */
