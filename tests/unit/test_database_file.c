@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "tests/ration.h"
 #include "tests/unit/database_fixture.h"
 
 static const char MODEL[] = "models/llama-gqa-tied";
@@ -420,23 +421,11 @@ static void test_refusals(void **state)
 }
 
 /* Wherever memory runs out the call says so, and what is in the file stays good. */
-static void *rationed_realloc(void *user, void *block, size_t bytes)
-{
-    int64_t *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void rationed_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 static void test_memory_failures(void **state)
 {
     (void)state;
     int64_t left = INT64_MAX;
-    const pol_allocator rationed = {&left, rationed_realloc, rationed_free};
+    const pol_allocator rationed = ration(&left);
     pol_context *ctx;
     db_fixture f;
     assert_int_equal(pol_context_new(&rationed, &ctx), POL_OK);

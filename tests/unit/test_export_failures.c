@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "tests/ration.h"
 #include "tests/unit/export_model.h"
 
 static void test_failures_leave_nothing(void **state)
@@ -65,27 +66,14 @@ static void test_failures_leave_nothing(void **state)
     pol_source_close(bad);
 }
 
-/* Lets `left` more blocks be made. */
-static void *limited_realloc(void *user, void *block, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void limited_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 /* Whichever block cannot be had: a code, nothing left behind, and (under the address sanitizer) nothing leaked. */
 static void test_memory_runs_out(void **state)
 {
     const fixture *f = *state;
     make_model(f, "dense", &plain);
     export_model(f, "dense", &all, "once", &some, &hf_format, false);
-    int left = INT32_MAX;
-    const pol_allocator limited = {&left, limited_realloc, limited_free};
+    int64_t left = INT64_MAX;
+    const pol_allocator limited = ration(&left);
     pol_context *ctx;
     pol_source *src;
     pol_units *u;
@@ -100,7 +88,7 @@ static void test_memory_runs_out(void **state)
     for (; s != POL_OK; n++) {
         left = n;
         s = pol_export(src, u, mask, &o, in(f, "out"));
-        left = INT32_MAX;
+        left = INT64_MAX;
         if (s != POL_OK) {
             assert_int_equal(s, POL_ENOMEM);
             assert_int_equal(entries(f->dir), before);

@@ -8,6 +8,7 @@
 #include "core/base/rng.h"
 #include "pollard/export.h"
 #include "pollard/score.h"
+#include "tests/ration.h"
 #include "tests/test.h"
 
 static const double METRIC_TOLERANCE = 1e-5, S_TOLERANCE = 1e-6; /* relative, absolute */
@@ -368,26 +369,13 @@ static void test_clip_after_shift(void **state)
     close_fixture(&f);
 }
 
-/* An allocator that refuses after so many blocks. */
-static void *rationed_realloc(void *user, void *block, size_t bytes)
-{
-    int64_t *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void rationed_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 /* Wherever memory runs out the call says so. The next one gives the golden numbers, or refuses a model whose rows were
  * left half moved: never other numbers. */
 static void test_memory_failures(void **state)
 {
     (void)state;
     int64_t left = INT64_MAX;
-    const pol_allocator rationed = {&left, rationed_realloc, rationed_free};
+    const pol_allocator rationed = ration(&left);
     pol_status s = POL_ENOMEM;
     int whole = 0, torn = 0;
     for (int64_t ration = 0; s == POL_ENOMEM; ration++) {

@@ -6,6 +6,7 @@
 #include "core/base/json.h"
 #include "core/model/tokenizer/export.h"
 #include "core/model/tokenizer/internal.h"
+#include "tests/ration.h"
 #include "tests/test.h"
 
 static pol_context *ctx;
@@ -347,20 +348,6 @@ static void test_write(void **state)
 
 /* ---- memory that runs out ---- */
 
-static int64_t allowed; /* allocations until all fail */
-
-static void *scarce_realloc(void *user, void *block, size_t bytes)
-{
-    (void)user;
-    return allowed-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void scarce_free(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 /* Opening, encoding and freeing with the first, the first two, ... allocations allowed: POL_ENOMEM until all are. What
  * is lost on the way, the leak checker tells. */
 static void test_no_memory(void **state)
@@ -369,7 +356,8 @@ static void test_no_memory(void **state)
     static const char *const files[] = {"added-tokens.json", "metaspace-first.json", "user.model",
                                         "tiktoken.model",    "smollm.gguf",          "llama.gguf"};
     static const char text[] = "the miller's <one> daughter<end> 12";
-    const pol_allocator a = {NULL, scarce_realloc, scarce_free};
+    int64_t allowed;
+    const pol_allocator a = ration(&allowed);
     for (size_t f = 0; f < POL_COUNT(files); f++) {
         char path[128];
         snprintf(path, sizeof path, "tokenizers/%s", files[f]);
