@@ -37,6 +37,34 @@ void help_bench(void);
 /* Choices of options, by the number of pol_text_format and pol_bos. */
 extern const char *const cli_text_formats[], *const cli_bos_choices[];
 
+/* Options that several commands have: rows of their tables, with the members of *a that have the same names. */
+#define CLI_TEXT_ROWS(a)                                                                                           \
+    {"format", "NAME", "of the text (auto)", CLI_CHOICE, &(a)->format, 0, 0, cli_text_formats},                    \
+        {"field", "NAME", "of a JSONL object (text)", CLI_STRING, &(a)->field, 0, 0, NULL},                        \
+        {"separator",                                                                                              \
+         "TEXT",                                                                                                   \
+         "between the documents of a plain text, for example <|endoftext|>",                                       \
+         CLI_STRING,                                                                                               \
+         &(a)->separator,                                                                                          \
+         0,                                                                                                        \
+         0,                                                                                                        \
+         NULL},                                                                                                    \
+    {                                                                                                              \
+        "bos", "WHERE", "beginning-of-sequence token (model: as its tokenizer does)", CLI_CHOICE, &(a)->bos, 0, 0, \
+            cli_bos_choices                                                                                        \
+    }
+#define CLI_DEVICE_ROWS(a, device_value, device_help, weights_help)                             \
+    {"backend", "NAME", CLI_BACKEND_HELP, CLI_STRING, &(a)->backend, 0, 0, NULL},               \
+        {"device", device_value, device_help, CLI_STRING, &(a)->device, 0, 0, NULL},            \
+        {"weights", "TYPE", weights_help, CLI_CHOICE, &(a)->weights, 0, 0, pol_weight_names},   \
+        {"threads", "N", "CPU threads (all)", CLI_INT, &(a)->threads, 0, 4096, NULL},           \
+    {                                                                                           \
+        "memory-limit", "SIZE", CLI_MEMORY_LIMIT_HELP, CLI_SIZE, &(a)->memory_limit, 0, 0, NULL \
+    }
+#define CLI_ONE_DEVICE_ROWS(a)                                                                     \
+    CLI_DEVICE_ROWS(a, "N|NAME", "index, name or part of a name, as 'pollard devices' lists them", \
+                    "what weights are stored as; 16 bits need cuda or opencl (auto: f32, with cuda bf16)")
+
 /* Help texts of options that several commands have. */
 #define CLI_BACKEND_HELP "cuda, opencl, cpu, or auto: the first of these with a device that is no CPU, else cpu (auto)"
 #define CLI_MEMORY_LIMIT_HELP                                                                                         \
