@@ -50,7 +50,7 @@ static void a_stop_in_each_phase(void **state)
     };
     make_whole(t, "");
     for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) {
-        char call[512], run[16];
+        char call[512], run[32];
         int stopped = 0;
         for (int tries = 0; !stopped && tries < 20; tries++) {
             snprintf(run, sizeof run, "run%zu-%d", i, tries);
